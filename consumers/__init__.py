@@ -1,0 +1,1 @@
+"""The workers: event log to ClickHouse, each kept hit counted once."""

@@ -1,0 +1,1 @@
+"""Journal, processes, engine and command: what the two wings stand on and what starts them."""

@@ -1,0 +1,52 @@
+"""The hit: what the edge keeps of one event, as self-contained JSON (`hit.schema.json` is its public schema).
+
+Promise: every consumer needs just these bytes. The log key stands at a fixed place, so that the forwarder
+partitions without parsing: `payload[KEY_START:KEY_END]` is 16 lower-case hex digits in every hit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+HIT_VERSION = 1
+PREFIX = b'{"key":"'
+KEY_START = len(PREFIX)
+KEY_END = KEY_START + 16
+NO_VISITOR = "0000000000000000"
+
+SOURCES = ("pixel", "beacon", "server", "click", "email")
+
+
+class Hit(msgspec.Struct, frozen=True, gc=False):
+    """One hit as it stands in the spool, in Kafka and in the dead letter.
+
+    `key` is the log key: the visitor id, or a random value where there is no visitor. `spool_id` (16 hex
+    digits) and `spool_seq` are the hit's name. `received_at` is in ms since 1970 UTC. A pixel hit carries the
+    request's raw `query`; a beacon or server hit carries its parsed JSON `event`. Header values are text:
+    UTF-8 where they are UTF-8, else latin-1. `ip` is what `ip_keep` left of the client address, or "".
+    """
+
+    key: str
+    v: int
+    spool_id: str
+    spool_seq: int
+    received_at: int
+    source: str
+    visitor_id: str
+    new_visitor: bool = False
+    ip: str = ""
+    user_agent: str = ""
+    referer: str = ""
+    accept_language: str = ""
+    query: str = ""
+    event: dict[str, Any] | None = None
+    replay_of: str = ""
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the log partition of a 16-digit key: crc32(key) mod n, librdkafka's `consistent` partitioner."""
+    return crc32(key) % partitions
+

@@ -1,0 +1,202 @@
+"""Every setting of hitstream, its default and its meaning. The only module that reads the environment.
+
+A setting comes from `HITSTREAM_<NAME>`, else from `hitstream.toml` (or the file that `HITSTREAM_CONFIG` names), else
+from its default here. `docs/settings.md` is generated from this module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+Network = IPv4Network | IPv6Network
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each wrong one and where it came from."""
+
+
+class Site(BaseModel):
+    """One site: what a `[sites.ID]` table of hitstream.toml may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domains: tuple[str, ...] = Field(default=(), description="Domains of the site; a referrer on one is internal.")
+    timezone: str = Field(default="UTC", description="IANA time zone that cuts the site's days in reports.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone")
+        return value
+
+
+class Settings(BaseSettings):
+    """All settings. Units stand last in a name: `_s` seconds, `_bytes`, `_max` limits."""
+
+    model_config = SettingsConfigDict(env_prefix="HITSTREAM_", extra="forbid", frozen=True, populate_by_name=True)
+
+    # where things are
+    data_dir: Path = Field(default=Path("hitstream-data"), description="Spools, local log and embedded ClickHouse.")
+    host: str = Field(default="0.0.0.0", description="Address of the public port.")  # noqa: S104  pixels are public
+    port: int = Field(default=8080, ge=0, le=65535, description="Public port; 0 picks a free one.")
+    admin_host: str = Field(default="127.0.0.1", description="Address of the admin ports.")
+    admin_port: int = Field(
+        default=9470, ge=0, le=65535, description="Admin port of `up` and `collect`; `forward` +1, `work` +2."
+    )
+    clickhouse_port: int = Field(default=8123, ge=0, le=65535, description="Port of the embedded ClickHouse.")
+    clickhouse_host: str = Field(default="127.0.0.1", description="Address of the embedded ClickHouse.")
+    clickhouse_password: str = Field(
+        default="", description="Password of the embedded ClickHouse's user `default`; needed off loopback."
+    )
+    clickhouse_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("CLICKHOUSE_URL", "clickhouse_url"),
+        description="HTTP address of ClickHouse; empty: the embedded one (CLICKHOUSE_URL).",
+    )
+    kafka_bootstrap_servers: str = Field(
+        default="",
+        validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers"),
+        description="Kafka brokers; empty: the local log (KAFKA_BOOTSTRAP_SERVERS).",
+    )
+
+    # how many, how durable
+    collectors: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Collector processes.")
+    workers: int = Field(default=1, ge=1, le=256, description="Worker processes.")
+    partitions: int = Field(default=12, ge=1, le=1024, description="Log partitions; fixed once the log is made.")
+    sync: Literal["os", "disk"] = Field(
+        default="os", description="`os` survives kill -9; `disk` survives power loss (fdatasync before the answer)."
+    )
+
+    # the spool and the log
+    spool_bytes_max: int = Field(default=8 * GIB, ge=256 * KIB, description="All spools of this host together.")
+    log_bytes_max: int = Field(default=8 * GIB, ge=256 * KIB, description="All local partitions together.")
+    segment_bytes_max: int = Field(default=32 * MIB, ge=64 * KIB, le=GIB, description="Size of a spool or log segment.")
+    group_hits_max: int = Field(default=64, ge=1, description="Hits per group commit; the group is written at once.")
+    group_bytes_max: int = Field(default=64 * KIB, ge=4 * KIB, description="Bytes per group commit.")
+    hit_bytes_max: int = Field(default=256 * KIB, ge=4 * KIB, description="Largest hit that is kept.")
+    forward_batch_bytes_max: int = Field(default=MIB, ge=64 * KIB, description="Bytes the forwarder moves at once.")
+
+    # limits of the public port
+    target_bytes_max: int = Field(default=8 * KIB, ge=256, description="Longer request targets get 414.")
+    head_bytes_max: int = Field(default=32 * KIB, ge=1 * KIB, description="Longer request heads get 431.")
+    headers_max: int = Field(default=100, ge=8, description="More header fields get 431.")
+    body_bytes_max: int = Field(default=128 * KIB, ge=1 * KIB, description="Longer bodies get 413.")
+    post_events_max: int = Field(default=500, ge=1, description="More events in one POST get 413.")
+    json_depth_max: int = Field(default=32, ge=2, description="Deeper JSON bodies get 400.")
+    connections_max: int = Field(default=10_000, ge=1, description="Open connections per collector; more are closed.")
+    idle_timeout_s: float = Field(default=75.0, gt=0, description="A keep-alive connection without a request is closed.")
+    request_timeout_s: float = Field(default=15.0, gt=0, description="A request not complete by then gets 408.")
+    write_timeout_s: float = Field(default=30.0, gt=0, description="A client that does not read its answers is cut off.")
+    stop_timeout_s: float = Field(default=8.0, gt=0, description="SIGTERM: in-flight requests have this long.")
+    retry_after_s: int = Field(default=5, ge=1, description="Retry-After of a 503.")
+
+    # the public answers
+    pixel_path: str = Field(default="/p.gif", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Path of the pixel.")
+    events_path: str = Field(default="/e", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Path for POSTed events.")
+    cookie_renew_s: int = Field(default=30 * 86_400, ge=3600, description="The cookie is sent again when older.")
+    cookie_secure: bool = Field(default=False, description="Always mark the cookie Secure.")
+    third_party: bool = Field(default=False, description="Cookie as SameSite=None; Secure; Partitioned.")
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(), description="CIDR list of proxies whose address header is believed."
+    )
+    client_address_header: Literal["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip"] = Field(
+        default="x-forwarded-for", description="The one header that names the client behind a trusted proxy."
+    )
+    ip_keep: Literal["truncated", "full", "none"] = Field(
+        default="truncated", description="What is kept of the client address: /24 and /48, all, or nothing."
+    )
+
+    # the worker
+    batch_rows_max: int = Field(default=20_000, ge=1, le=500_000, description="Records per batch of one partition.")
+    batch_bytes_max: int = Field(default=16 * MIB, ge=256 * KIB, description="Bytes per batch of one partition.")
+    batch_age_s_max: float = Field(default=1.0, gt=0, description="A smaller batch is loaded after this time.")
+    recovery_age_s_max: float = Field(
+        default=1800.0, gt=0, description="An older registered batch is healed by looking which rows are there."
+    )
+    insert_timeout_s: float = Field(default=120.0, gt=0, description="An insert without an answer is asked after.")
+    event_age_s_max: int = Field(default=7 * 86_400, ge=0, description="Older client times become `received_at`.")
+    event_ahead_s_max: int = Field(default=600, ge=0, description="Client times further ahead become `received_at`.")
+    session_gap_s: int = Field(default=1800, ge=1, description="A longer gap opens a new session.")
+    session_length_s_max: int = Field(default=86_400, ge=60, description="A session stays below this length.")
+    session_event_ids_max: int = Field(default=1024, ge=1, description="Event ids a session knows.")
+    session_cache_horizon_s: int = Field(
+        default=2 * 86_400, ge=3600, description="Sessions that ended longer ago leave memory; late hits look them up."
+    )
+    items_max: int = Field(default=500, ge=0, description="More items in one event are rejected.")
+    properties_max: int = Field(default=64, ge=0, description="More `p.` properties in one event are rejected.")
+    field_chars_max: int = Field(default=8192, ge=64, description="Longest text parameter; URLs included.")
+
+    # sites
+    sites: dict[str, Site] = Field(default_factory=dict, description="Known sites; none: every well-formed id passes.")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> tuple[Network, ...]:  # noqa: ANN401  whatever TOML or the environment held
+        parts = value.replace(",", " ").split() if isinstance(value, str) else value
+        return tuple(ip_network(part, strict=False) for part in parts)
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102  pydantic's own hook
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, toml
+
+    @property
+    def clickhouse_address(self) -> str:
+        """The URL workers and reports use: `clickhouse_url`, else the embedded server's."""
+        return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
+
+
+def config_file() -> Path:
+    """Return the settings file's path; it need not exist."""
+    return Path(os.environ.get("HITSTREAM_CONFIG", "hitstream.toml"))
+
+
+def load(**overrides: Any) -> Settings:  # noqa: ANN401  values of any setting
+    """Return the settings from environment, file and defaults; `overrides` win. Raises SettingsError."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            name = ".".join(str(part) for part in item["loc"])
+            lines.append(f"{name}: {item['msg']} (got {item['input']!r})")
+        where = f"HITSTREAM_* variables and {config_file()}"
+        raise SettingsError("settings cannot be used, see " + where + ":\n  " + "\n  ".join(lines)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{config_file()}: {error}") from None
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """Return the environment for a child process: this one plus `extra`, output unbuffered."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **extra}
+
+
+if sys.platform != "linux":  # pragma: no cover
+    raise SettingsError("hitstream needs Linux: SO_REUSEPORT, fdatasync and flock are used as Linux has them")
