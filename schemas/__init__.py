@@ -1,1 +1,1 @@
-"""What both wings agree on: the hit, its closed reasons and names, the settings, and the SQL. Imports nothing of ours."""
+"""What both wings agree on: the hit, closed reasons and names, the settings, and the SQL. Imports nothing of ours."""

@@ -49,4 +49,3 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the log partition of a 16-digit key: crc32(key) mod n, librdkafka's `consistent` partitioner."""
     return crc32(key) % partitions
-

@@ -79,11 +79,14 @@ class Settings(BaseSettings):
     )
 
     # how many, how durable
-    collectors: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Collector processes.")
+    collectors: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Collector processes."
+    )
     workers: int = Field(default=1, ge=1, le=256, description="Worker processes.")
     partitions: int = Field(default=12, ge=1, le=1024, description="Log partitions; fixed once the log is made.")
     sync: Literal["os", "disk"] = Field(
-        default="os", description="`os` survives kill -9; `disk` survives power loss (fdatasync before the answer)."
+        default="os",
+        description="`os` survives kill -9; `disk` survives power loss (fdatasync before the answer).",
     )
 
     # the spool and the log
@@ -103,9 +106,13 @@ class Settings(BaseSettings):
     post_events_max: int = Field(default=500, ge=1, description="More events in one POST get 413.")
     json_depth_max: int = Field(default=32, ge=2, description="Deeper JSON bodies get 400.")
     connections_max: int = Field(default=10_000, ge=1, description="Open connections per collector; more are closed.")
-    idle_timeout_s: float = Field(default=75.0, gt=0, description="A keep-alive connection without a request is closed.")
+    idle_timeout_s: float = Field(
+        default=75.0, gt=0, description="A keep-alive connection without a request is closed."
+    )
     request_timeout_s: float = Field(default=15.0, gt=0, description="A request not complete by then gets 408.")
-    write_timeout_s: float = Field(default=30.0, gt=0, description="A client that does not read its answers is cut off.")
+    write_timeout_s: float = Field(
+        default=30.0, gt=0, description="A client that does not read its answers is cut off."
+    )
     stop_timeout_s: float = Field(default=8.0, gt=0, description="SIGTERM: in-flight requests have this long.")
     retry_after_s: int = Field(default=5, ge=1, description="Retry-After of a 503.")
 
@@ -130,7 +137,9 @@ class Settings(BaseSettings):
     batch_bytes_max: int = Field(default=16 * MIB, ge=256 * KIB, description="Bytes per batch of one partition.")
     batch_age_s_max: float = Field(default=1.0, gt=0, description="A smaller batch is loaded after this time.")
     recovery_age_s_max: float = Field(
-        default=1800.0, gt=0, description="An older registered batch is healed by looking which rows are there."
+        default=1800.0,
+        gt=0,
+        description="An older registered batch is healed by looking which rows are there.",
     )
     insert_timeout_s: float = Field(default=120.0, gt=0, description="An insert without an answer is asked after.")
     event_age_s_max: int = Field(default=7 * 86_400, ge=0, description="Older client times become `received_at`.")
@@ -139,7 +148,9 @@ class Settings(BaseSettings):
     session_length_s_max: int = Field(default=86_400, ge=60, description="A session stays below this length.")
     session_event_ids_max: int = Field(default=1024, ge=1, description="Event ids a session knows.")
     session_cache_horizon_s: int = Field(
-        default=2 * 86_400, ge=3600, description="Sessions that ended longer ago leave memory; late hits look them up."
+        default=2 * 86_400,
+        ge=3600,
+        description="Sessions that ended longer ago leave memory; late hits look them up.",
     )
     items_max: int = Field(default=500, ge=0, description="More items in one event are rejected.")
     properties_max: int = Field(default=64, ge=0, description="More `p.` properties in one event are rejected.")
