@@ -1,0 +1,90 @@
+"""The event log as a worker reads it: the port that local partitions and Kafka both fill, held to one contract suite.
+
+- A partition's records come in offset order; offsets rise, and may have holes.
+- `register` is fenced by the assignment: of two workers that think they own a partition, one gets FencedError.
+- What was registered is found by whoever is assigned the partition next: `registered` is part of the assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class FencedError(Exception):
+    """The partition is no longer ours. Nothing was committed; the worker must not insert."""
+
+
+class Record(NamedTuple):
+    """One record: its offset, its key (16 hex digits for a hit of ours; b"" when a foreign producer sent none), its bytes."""
+
+    offset: int
+    key: bytes
+    value: bytes
+
+
+class Registered(NamedTuple):
+    """The batch that was last registered for a partition: its first and last offset, and when, in ms since 1970 UTC."""
+
+    first: int
+    last: int
+    at_ms: int
+
+
+class PartitionLog(Protocol):
+    """One assigned partition. Lives as long as the assignment; any call may raise FencedError once it is over."""
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition's number."""
+        ...
+
+    @property
+    def registered(self) -> Registered | None:
+        """What was last registered, as of the assignment or the last `register`; None for a fresh partition."""
+        ...
+
+    def fetch(self, records_max: int, bytes_max: int, last: int | None = None) -> Sequence[Record]:
+        """Return the next records and move behind them; [] when there are none now.
+
+        At least one record when there is one, then up to the limits. With `last`, none behind that offset.
+        Starts at `registered.first`, or at the partition's beginning.
+        """
+        ...
+
+    def register(self, first: int, last: int, at_ms: int) -> None:
+        """Commit that the next batch is `first`..`last` and that every record before `first` is done.
+
+        Durable when it returns. Raises FencedError, and then nothing was committed. Records before `first` may be
+        deleted.
+        """
+        ...
+
+    def end(self) -> int:
+        """Return the offset that the next record written would get at least: the log's end, for lag and ledger."""
+        ...
+
+    def position(self) -> int:
+        """Return the offset of the next record that `fetch` would return at the earliest."""
+        ...
+
+
+class LogReader(Protocol):
+    """The event log of one worker."""
+
+    def assigned(self) -> Sequence[PartitionLog]:
+        """Return the partitions that are ours now. After a change of assignment, new objects."""
+        ...
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when a partition may have new records, at the latest after `timeout_s`."""
+        ...
+
+    def close(self) -> None:
+        """Give the partitions back."""
+        ...
