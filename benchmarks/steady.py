@@ -52,7 +52,10 @@ class Profile(NamedTuple):
     site: str = "steady"
 
 
-def steady_hits(seed: int, now_ms: int, profile: Profile = Profile(), first: int = 0) -> Iterator[Request]:
+DEFAULT_PROFILE = Profile()
+
+
+def steady_hits(seed: int, now_ms: int, profile: Profile = DEFAULT_PROFILE, first: int = 0) -> Iterator[Request]:
     """Yield hits without end, numbered from `first`; each hit's `id` is its number in decimal.
 
     A visitor whose clock has reached `now_ms` is replaced by a new one. A `beacon_share` of the requests are POSTs
