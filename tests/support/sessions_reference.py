@@ -1,0 +1,107 @@
+"""CONTRACT's session rule in plain Python, written straight from its text, to hold the worker's sessions against.
+
+No cleverness: every session of a visitor is kept and looked at for every row.
+
+CONTRACT: *Session*, per site and visitor, decided in log order. Its span runs from the earliest to the latest `ts` of
+its events. An event joins, among the visitor's sessions whose span stretched by 30 min on each side holds `ts` and
+would stay below 24 h with it, the one with the latest start not after `ts` (equal starts: the one opened last), else the one
+with the earliest start. It opens a new session if there is none, or if it carries `utm_*` or a click id and that set
+differs from that session's. Sessions never merge. `session_start`, channel and campaign are the opener's and are never
+rewritten. No visitor: no session.
+
+Read so: a session's start is the start of its span, its campaign set the one its opener carried (perhaps none). Of
+equal starts all after `ts` the one opened first is taken: the text is silent, and its "earliest" leans that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+NO_SESSION = -1
+UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
+CAMPAIGN_FIELDS = (*UTM_FIELDS, "click_id", "click_id_type")
+GAP_MS = 1_800_000
+LENGTH_MS = 86_400_000
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Session:
+    """One session: the index of the row that opened it, and its span. `opened_ts` is the opener's `ts`."""
+
+    opener: int
+    opened_ts: int
+    first_ts: int
+    last_ts: int
+    campaign: tuple[str, ...]
+    rows: int = 1
+
+
+def sessions(rows: Sequence[Row], gap_ms: int = GAP_MS, length_ms: int = LENGTH_MS) -> tuple[list[int], list[Session]]:
+    """Return for each row the index of its session (NO_SESSION without a visitor), and the sessions as they opened.
+
+    A row has `site`, `visitor_id` (int), `ts` (ms, int), `log_partition`, `log_offset` and the campaign fields *that
+    the event itself carried* (absent or '' = not carried; see `carried_campaign`), not the session's, as `events` has.
+    Rows may come in any order; they are processed in log order.
+    """
+    order = sorted(range(len(rows)), key=lambda i: (rows[i]["log_partition"], rows[i]["log_offset"]))
+    session_of_row = [NO_SESSION] * len(rows)
+    opened: list[Session] = []
+    of_visitor: dict[tuple[str, int], list[int]] = {}
+    for i in order:
+        row = rows[i]
+        if row["visitor_id"] == 0:
+            continue
+        theirs = of_visitor.setdefault((row["site"], row["visitor_id"]), [])
+        ts = row["ts"]
+        campaign = tuple(row.get(name) or "" for name in CAMPAIGN_FIELDS)
+        found = _session_to_join(opened, theirs, ts, gap_ms, length_ms)
+        if found is None or (any(campaign) and campaign != opened[found].campaign):
+            theirs.append(len(opened))
+            session_of_row[i] = len(opened)
+            opened.append(Session(i, ts, ts, ts, campaign))
+            continue
+        session = opened[found]
+        session.first_ts = min(session.first_ts, ts)
+        session.last_ts = max(session.last_ts, ts)
+        session.rows += 1
+        session_of_row[i] = found
+    return session_of_row, opened
+
+
+def _session_to_join(opened: list[Session], theirs: list[int], ts: int, gap_ms: int, length_ms: int) -> int | None:
+    """Return the session an event of time `ts` belongs to, before its campaign is looked at. `theirs` is as opened."""
+    candidates = []
+    for index in theirs:
+        session = opened[index]
+        holds = session.first_ts - gap_ms <= ts <= session.last_ts + gap_ms
+        length = max(session.last_ts, ts) - min(session.first_ts, ts)
+        if holds and length < length_ms:
+            candidates.append(index)
+    if not candidates:
+        return None
+    not_after = [index for index in candidates if opened[index].first_ts <= ts]
+    if not_after:
+        latest_start = max(opened[index].first_ts for index in not_after)
+        return [index for index in not_after if opened[index].first_ts == latest_start][-1]
+    earliest_start = min(opened[index].first_ts for index in candidates)
+    return next(index for index in candidates if opened[index].first_ts == earliest_start)
+
+
+def carried_campaign(url_query: str, click_id_types: Sequence[str]) -> dict[str, str]:
+    """Return the campaign fields a page URL's query carries: `utm_*` and the first click id in the order given.
+
+    `click_id_types` are the parameter names that count, such as gclid. Of a repeated parameter the first counts.
+    """
+    values: dict[str, str] = {}
+    for name, value in parse_qsl(url_query):
+        values.setdefault(name, value)
+    carried = {name: values[name] for name in UTM_FIELDS if values.get(name)}
+    for name in click_id_types:
+        if values.get(name):
+            return {**carried, "click_id": values[name], "click_id_type": name}
+    return carried
