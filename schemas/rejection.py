@@ -28,6 +28,7 @@ class Reason(StrEnum):
     BAD_ITEMS = "bad_items"  # not a list of {sku,name,category,price,qty}
     TOO_MANY_ITEMS = "too_many_items"  # more than items_max
     TOO_MANY_PROPERTIES = "too_many_properties"  # more than properties_max
+    UNPROCESSABLE = "unprocessable"  # a step failed on it; so that one hit stops no partition
 
 
 class Rejection(NamedTuple):

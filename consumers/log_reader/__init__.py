@@ -1,0 +1,1 @@
+"""The event log as workers read it: one port, several adapters."""

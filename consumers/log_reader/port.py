@@ -16,7 +16,7 @@ class FencedError(Exception):
 
 
 class Record(NamedTuple):
-    """One record: its offset, its key (16 hex digits for a hit of ours; b"" when a foreign producer sent none), its bytes."""
+    """One record: offset, key (16 hex digits for a hit of ours, b"" where a foreign producer sent none) and bytes."""
 
     offset: int
     key: bytes

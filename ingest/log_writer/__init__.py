@@ -1,0 +1,1 @@
+"""The event log as the forwarder writes it: one port, several adapters."""

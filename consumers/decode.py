@@ -1,0 +1,56 @@
+"""Step 1: a record's bytes become a Hit, or a rejection. Pure."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from schemas.hit import HIT_VERSION, SOURCES, Hit
+from schemas.rejection import Reason, Rejection
+
+HEX_ID = re.compile(r"[0-9a-f]{16}")
+RECEIVED_MS_MIN = 946_684_800_000  # 2000-01-01: before it no collector ran
+RECEIVED_MS_MAX = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
+UINT64 = 1 << 64
+
+_decoder = msgspec.json.Decoder(Hit)
+
+
+def decode(value: bytes) -> Hit | Rejection:
+    """Return the hit in a record's value. A field this release does not know is ignored; a version is not."""
+    try:
+        hit = _decoder.decode(value)
+    except msgspec.ValidationError as error:
+        return _rejected_shape(value, str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Rejection(Reason.BAD_JSON, str(error))
+    if hit.v != HIT_VERSION:
+        return Rejection(Reason.BAD_VERSION, f"hit format {hit.v}; this worker reads {HIT_VERSION}")
+    wrong = _wrong_field(hit)
+    return Rejection(Reason.BAD_HIT, wrong) if wrong else hit
+
+
+def _wrong_field(hit: Hit) -> str:
+    """Return what is wrong with a field's value, or ""."""
+    if not (HEX_ID.fullmatch(hit.spool_id) and HEX_ID.fullmatch(hit.visitor_id) and HEX_ID.fullmatch(hit.key)):
+        return "key, spool_id and visitor_id are 16 lower-case hex digits"
+    if not 0 <= hit.spool_seq < UINT64:
+        return f"spool_seq {hit.spool_seq} is no unsigned 64-bit number"
+    if not RECEIVED_MS_MIN <= hit.received_at < RECEIVED_MS_MAX:
+        return f"received_at {hit.received_at} is not in ms since 1970"
+    if hit.source not in SOURCES:
+        return f"source {hit.source!r} is none of {', '.join(SOURCES)}"
+    return ""
+
+
+def _rejected_shape(value: bytes, detail: str) -> Rejection:
+    """Tell a newer format from a wrong one: a version we do not know explains a shape we do not know."""
+    try:
+        shape = msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return Rejection(Reason.BAD_JSON, detail)
+    version = shape.get("v") if isinstance(shape, dict) else None
+    if isinstance(version, int) and version != HIT_VERSION:
+        return Rejection(Reason.BAD_VERSION, f"hit format {version}; this worker reads {HIT_VERSION}")
+    return Rejection(Reason.BAD_HIT, detail)

@@ -1,0 +1,132 @@
+"""Step 3a: a hit's parameters as text, whether they came in a query string or as JSON. Pure.
+
+The same names mean the same in both (CONTRACT). Of a repeated parameter the first counts. Names that hitstream does not
+know are dropped here.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from schemas.hit import Hit
+from schemas.rejection import Reason, Rejection
+
+TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid", "c", "ab"))
+NUMBERS = frozenset(("t", "sent", "v"))
+IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
+PROPERTY = "p."
+BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class RejectError(Exception):
+    """A parameter is wrong; `rejection` says which and how. Raised and caught within the validate step only."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.rejection = Rejection(reason, detail)
+
+
+def parameters(hit: Hit) -> dict[str, Any]:
+    """Return the hit's known parameters: text, `items` as parsed JSON, numbers as Decimal. Raises RejectError."""
+    return from_query(hit.query) if hit.event is None else from_json(hit.event)
+
+
+def from_query(query: str) -> dict[str, Any]:
+    """Return the parameters of a raw query string (application/x-www-form-urlencoded). Raises RejectError."""
+    found: dict[str, Any] = {}
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if "%" in name or "+" in name:
+            name = percent_decoded(name, "a parameter's name")
+        if name in found or not _known(name):
+            continue
+        if "%" in value or "+" in value:
+            value = percent_decoded(value, name)
+        if "\0" in value:
+            raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
+        if not value:
+            continue
+        if name in NUMBERS:
+            found[name] = number(name, value)
+        elif name == "items":
+            found[name] = _items_json(value)
+        else:
+            found[name] = value
+    return found
+
+
+def from_json(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a JSON event. Raises RejectError."""
+    found: dict[str, Any] = {}
+    for name, value in event.items():
+        if value is None or value == "" or not _known(name):
+            continue
+        if name in NUMBERS:
+            found[name] = number(name, value)
+        elif name == "items":
+            found[name] = _items_json(value) if isinstance(value, str) else value
+        else:
+            found[name] = _text(name, value)
+    return found
+
+
+def percent_decoded(text: str, name: str) -> str:
+    """Return text with `+` and %XX decoded as UTF-8. Raises RejectError where it is neither."""
+    if BROKEN_PERCENT.search(text):
+        raise RejectError(Reason.BAD_ENCODING, f"{name} has a % without two hex digits")
+    try:
+        return unquote_to_bytes(text.replace("+", " ")).decode()
+    except UnicodeDecodeError:
+        raise RejectError(Reason.BAD_ENCODING, f"{name} is not UTF-8") from None
+
+
+def number(name: str, value: object) -> Decimal:
+    """Return an exact number; a JSON float counts as the shortest text that gives it. Raises RejectError."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise RejectError(Reason.BAD_TYPE, f"{name} is {_json_type(value)}, not a number")
+    reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
+    text = value.strip() if isinstance(value, str) else repr(value)
+    if len(text) > 40:  # no amount and no time is that long
+        raise RejectError(reason, f"{name} has {len(text)} characters")
+    try:
+        result = Decimal(text)
+    except InvalidOperation:
+        raise RejectError(reason, f"{name}={text!r} is no number") from None
+    if not result.is_finite() or abs(result.adjusted()) > 40:
+        raise RejectError(reason, f"{name}={text!r} is out of range")
+    return result
+
+
+def _known(name: str) -> bool:
+    return name in TEXT or name in NUMBERS or name == "items" or name.startswith(PROPERTY)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
+        return value
+    if name in IDS and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if name.startswith(PROPERTY) and isinstance(value, (int, float)):
+        return orjson.dumps(value).decode() if isinstance(value, (bool, float)) else str(value)
+    if name == "c" and isinstance(value, int) and value in {0, 1}:
+        return str(int(value))
+    raise RejectError(Reason.BAD_TYPE, f"{name} is {_json_type(value)}, not text")
+
+
+def _items_json(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RejectError(Reason.BAD_ITEMS, f"items is no JSON: {error}") from None
+
+
+def _json_type(value: object) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), "null")

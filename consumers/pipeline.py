@@ -1,0 +1,134 @@
+"""The pure middle: a batch of records becomes rows.
+
+decode -> drop resent -> validate -> enrich -> sessionize -> drop repeats: each step is a module, in log order. The
+result depends on the records and on the state before the batch, never on a clock or on where earlier batches ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
+from consumers.decode import decode
+from consumers.deduplicate import Marks
+from consumers.enrich.event import enrich
+from consumers.log_reader.port import Record
+from consumers.session_state import SessionState, VisitorKey
+from consumers.sessionize import sessionize
+from consumers.validate import Limits, validate
+from schemas.event import Event
+from schemas.hit import Hit
+from schemas.rejection import Reason, Rejection
+
+NO_NAME = 0  # a record that is no hit has no spool; its row in `batches` has spool 0
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the steps depend on besides state: validation's limits, and each site's own domains."""
+
+    limits: Limits
+    domains: Mapping[str, Sequence[str]]
+
+
+class Prepared(msgspec.Struct):
+    """One record on its way: its event, or why it has none."""
+
+    record: Record
+    hit: Hit | None
+    event: Event | None = None
+    rejection: Rejection | None = None
+    resent: bool = False
+
+
+def prepare(batch: Batch, marks: Marks, rules: Rules) -> list[Prepared]:
+    """Decode, drop what was sent again, validate and enrich: all that needs no session."""
+    return [_prepare(record, marks, rules) for record in batch.records]
+
+
+def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey]:
+    """Return the visitors whose earlier sessions must be read before the batch can be sessionized."""
+    wanted: set[VisitorKey] = set()
+    for item in prepared:
+        event, hit = item.event, item.hit
+        if event is None or hit is None or event.visitor_id == 0:
+            continue
+        if hit.new_visitor and not hit.replay_of:  # the id was minted with this hit
+            continue
+        if state.needs_lookup(event.ts):
+            wanted.add((event.site, event.visitor_id))
+    return wanted
+
+
+def finish(prepared: Sequence[Prepared], state: SessionState) -> Loaded:
+    """Give each event its session, drop repeats and count. Changes `state`."""
+    events: list[tuple[int, Event]] = []
+    rejected: list[RejectedRecord] = []
+    counts: dict[int, SpoolCount] = {}
+    for item in prepared:
+        count = _count(counts, item)
+        event = item.event
+        if item.resent:
+            count.resent += 1
+        elif event is None:
+            count.rejected += 1
+            rejected.append(_rejected(item))
+        elif sessionize(event, item.record.offset, state):
+            count.inserted += 1
+            events.append((item.record.offset, event))
+        else:
+            count.duplicate += 1
+    if prepared:
+        state.evict(max((event.received_at for _, event in events), default=0))
+    return Loaded(events, rejected, list(counts.values()))
+
+
+def _prepare(record: Record, marks: Marks, rules: Rules) -> Prepared:
+    decoded = decode(record.value)
+    if isinstance(decoded, Rejection):
+        return Prepared(record, None, rejection=decoded)
+    hit = decoded
+    if marks.resent(int(hit.spool_id, 16), hit.spool_seq):
+        return Prepared(record, hit, resent=True)
+    try:
+        validated = validate(hit, rules.limits)
+        if isinstance(validated, Rejection):
+            return Prepared(record, hit, rejection=validated)
+        event, referrer = validated
+        enrich(event, hit.user_agent, referrer, rules.domains)
+    except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
+        return Prepared(record, hit, rejection=Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}"))
+    return Prepared(record, hit, event=event)
+
+
+def _count(counts: dict[int, SpoolCount], item: Prepared) -> SpoolCount:
+    hit = item.hit
+    if hit is None:
+        name, seq, received_at = NO_NAME, 0, 0
+    else:
+        name, seq, received_at = int(hit.spool_id, 16), hit.spool_seq, hit.received_at
+    count = counts.get(name)
+    if count is None:
+        count = counts[name] = SpoolCount(name, seq, seq, received_at)
+    count.seq_min = min(count.seq_min, seq)
+    count.seq_max = max(count.seq_max, seq)
+    count.received_at = max(count.received_at, received_at)
+    return count
+
+
+def _rejected(item: Prepared) -> RejectedRecord:
+    if item.rejection is None:
+        raise AssertionError("a record without an event has a rejection")
+    hit = item.hit
+    if hit is None:
+        return RejectedRecord(item.record, item.rejection, 0, "", NO_NAME, 0)
+    site = hit.event.get("s") if hit.event else None
+    return RejectedRecord(
+        item.record,
+        item.rejection,
+        hit.received_at,
+        site[:64] if isinstance(site, str) else "",
+        int(hit.spool_id, 16),
+        hit.spool_seq,
+    )

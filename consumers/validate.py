@@ -1,0 +1,207 @@
+"""Step 3: a hit's parameters become an Event, or a rejection with a closed reason. Pure; the rules are CONTRACT's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Mapping
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+import msgspec
+
+from consumers.enrich.language import language
+from consumers.enrich.page import Page, split_page
+from consumers.enrich.screen import screen
+from consumers.parameters import PROPERTY, RejectError, number, parameters
+from schemas.currency import CURRENCIES
+from schemas.event import ZERO, Event, Item
+from schemas.hit import Hit
+from schemas.rejection import Reason, Rejection
+
+SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
+PAGE_VIEW = "PageView"
+EMAIL_OPEN = "EmailOpen"
+CENT_OF_CENT = Decimal("0.0001")
+VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
+QTY_MAX = (1 << 32) - 1
+PROPERTY_NAME_CHARS_MAX = 64
+NO_PAGE = Page("", "", "")
+_exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The settings that validation depends on; `sites` None: every well-formed site id passes."""
+
+    sites: Container[str] | None = None
+    event_age_ms_max: int = 7 * 86_400_000
+    event_ahead_ms_max: int = 600_000
+    items_max: int = 500
+    properties_max: int = 64
+    field_chars_max: int = 8192
+
+
+def validate(hit: Hit, limits: Limits) -> tuple[Event, str] | Rejection:
+    """Return the event of a hit and its referrer as given, or why there is none."""
+    try:
+        return _event(hit, limits)
+    except RejectError as error:
+        return error.rejection
+
+
+def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
+    found = parameters(hit)
+    for name, value in found.items():
+        if isinstance(value, str) and len(value) > limits.field_chars_max:
+            raise RejectError(
+                Reason.TOO_LONG, f"{name} has {len(value)} characters, more than {limits.field_chars_max}"
+            )
+    get = found.get
+    page = _page(get("u", ""), hit.referer)
+    ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
+    width, height = _screen(get("sr", ""))
+    name = _event_name(get("e", ""))
+    event = Event(
+        site=_site(get("s", ""), limits),
+        event_name=name,
+        visitor_id=int(hit.visitor_id, 16),
+        ts=ts,
+        ts_source=ts_source,
+        received_at=hit.received_at,
+        source="email" if name == EMAIL_OPEN and hit.source == "pixel" else hit.source,
+        spool_id=int(hit.spool_id, 16),
+        spool_seq=hit.spool_seq,
+        event_id=get("id", ""),
+        user_id=get("uid", ""),
+        url_host=page.host,
+        url_path=page.path,
+        url_query=page.query,
+        title=get("ti", ""),
+        value=_money("v", get("v")),
+        currency=_currency(get("cur", "")),
+        order_id=get("oid", ""),
+        items=_items(get("items"), limits),
+        props=_properties(found, limits),
+        ab=get("ab", ""),
+        consent=get("c", ""),
+        lang=language(get("l", ""), hit.accept_language),
+        screen_w=width,
+        screen_h=height,
+        ip=hit.ip,
+        replay_of=hit.replay_of,
+    )
+    return event, get("r", "")
+
+
+def event_time(received_at: int, t: Decimal | None, sent: Decimal | None, limits: Limits) -> tuple[int, str]:
+    """Return (`ts`, `ts_source`): `t` shifted by `received_at - sent`; too old or too far ahead: `received_at`."""
+    if t is None:
+        return received_at, "received"
+    ts, source = int(t), "client"
+    if sent is not None:
+        ts, source = ts + received_at - int(sent), "shifted"
+    if received_at - ts > limits.event_age_ms_max:
+        return received_at, "too_old"
+    if ts - received_at > limits.event_ahead_ms_max:
+        return received_at, "ahead"
+    return ts, source
+
+
+def _site(site: str, limits: Limits) -> str:
+    if not SITE.fullmatch(site):
+        raise RejectError(Reason.BAD_SITE, f"s={site[:80]!r} is no site id" if site else "s is missing")
+    if limits.sites is not None and site not in limits.sites:
+        raise RejectError(Reason.UNKNOWN_SITE, f"site {site!r} is not defined")
+    return site
+
+
+def _event_name(name: str) -> str:
+    if not name:
+        return PAGE_VIEW
+    if not EVENT_NAME.fullmatch(name):
+        raise RejectError(Reason.BAD_EVENT_NAME, f"e={name[:80]!r} is no event name")
+    return name
+
+
+def _page(url: str, referer: str) -> Page:
+    """Return the page's parts. A wrong `u` is the site's mistake and rejected; a wrong Referer is not the site's."""
+    if url:
+        page = split_page(url)
+        if page is None:
+            raise RejectError(Reason.BAD_URL, f"u={url[:200]!r} is no http(s) URL")
+        return page
+    return (split_page(referer) if referer else None) or NO_PAGE
+
+
+def _screen(text: str) -> tuple[int, int]:
+    return (screen(text) or (0, 0)) if text else (0, 0)
+
+
+def _currency(code: str) -> str:
+    if not code:
+        return ""
+    upper = code.upper()
+    if upper not in CURRENCIES:
+        raise RejectError(Reason.BAD_CURRENCY, f"cur={code[:20]!r} is no ISO 4217 code")
+    return upper
+
+
+def _money(name: str, value: Decimal | None) -> Decimal:
+    """Return an amount in steps of 0.0001, rounded half to even."""
+    if value is None:
+        return ZERO
+    if value < 0:
+        raise RejectError(Reason.BAD_VALUE, f"{name}={value} is negative")
+    rounded = value.quantize(CENT_OF_CENT, context=_exact) if value < VALUE_LIMIT else value
+    if rounded >= VALUE_LIMIT:
+        raise RejectError(Reason.BAD_VALUE, f"{name}={value} does not fit Decimal(18, 4)")
+    return rounded
+
+
+def _items(value: object, limits: Limits) -> tuple[Item, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise RejectError(Reason.BAD_ITEMS, "items is no list")
+    if len(value) > limits.items_max:
+        raise RejectError(Reason.TOO_MANY_ITEMS, f"{len(value)} items, more than {limits.items_max}")
+    return tuple(_item(item, limits) for item in value)
+
+
+def _item(item: object, limits: Limits) -> Item:
+    if not isinstance(item, Mapping):
+        raise RejectError(Reason.BAD_ITEMS, "an item is no object")
+    texts = [_item_text(item, name, limits) for name in ("sku", "name", "category")]
+    price = item.get("price")
+    amount = _money("price", None if price is None or price == "" else number("price", price))
+    qty = item.get("qty", 1)
+    if isinstance(qty, str) and qty.isascii() and qty.isdigit() and len(qty) <= 10:
+        qty = int(qty)
+    if isinstance(qty, float) and qty.is_integer():
+        qty = int(qty)
+    if isinstance(qty, bool) or not isinstance(qty, int) or not 0 <= qty <= QTY_MAX:
+        raise RejectError(Reason.BAD_ITEMS, f"qty={qty!r} is no count")
+    return Item(texts[0], texts[1], texts[2], amount, qty)
+
+
+def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
+    value = item.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or "\0" in value:
+        raise RejectError(Reason.BAD_ITEMS, f"an item's {name} is no text")
+    if len(value) > limits.field_chars_max:
+        raise RejectError(Reason.TOO_LONG, f"an item's {name} has {len(value)} characters")
+    return value
+
+
+def _properties(found: Mapping[str, Any], limits: Limits) -> dict[str, str]:
+    props = {name[len(PROPERTY) :]: value for name, value in found.items() if name.startswith(PROPERTY)}
+    if len(props) > limits.properties_max:
+        raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(props)} properties, more than {limits.properties_max}")
+    for name in props:
+        if not name or len(name) > PROPERTY_NAME_CHARS_MAX:
+            raise RejectError(Reason.TOO_LONG, f"a property's name has {len(name)} characters")
+    return props

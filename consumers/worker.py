@@ -1,0 +1,216 @@
+"""The worker: registered batches of the event log, each loaded into ClickHouse once (DESIGN, invariants 5 and 6).
+
+- Before a batch is inserted its end is registered, fenced by the assignment; a refused registration ends the partition
+  here without an insert.
+- Whoever is assigned a partition re-forms exactly the registered batch and loads it under the same token.
+- Registering the next batch acknowledges this one, so it happens only after `load` returned.
+- State is rebuilt from `events` and `batches` before the registered batch, never saved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Event as ThreadEvent
+
+import msgspec
+from schemas.errors import FatalError, RetryError
+
+from consumers.batch import Batch, Loaded
+from consumers.deduplicate import Marks
+from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
+from consumers.metrics import WorkerCounters
+from consumers.pipeline import Prepared, Rules, finish, lookups, prepare
+from consumers.session_state import SessionState
+from consumers.store import Store
+from schemas.session import SessionRule
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_S_MIN = 0.05
+BACKOFF_S_MAX = 5.0
+IDLE_WAIT_S = 0.05
+
+
+class WorkerRules(msgspec.Struct, frozen=True):
+    """What a worker's results and batches depend on; every number is a setting."""
+
+    rules: Rules
+    session: SessionRule
+    session_keep_ms: int
+    batch_rows_max: int
+    batch_bytes_max: int
+    batch_age_s_max: float
+    recovery_age_ms_max: int
+
+
+class PartitionWorker:
+    """One assigned partition: recovers its registered batch, then forms, registers and loads batches.
+
+    `step` does one of these at a time and may be called again after RetryError: what was done is not done twice.
+    """
+
+    def __init__(
+        self,
+        log: PartitionLog,
+        store: Store,
+        rules: WorkerRules,
+        clock_s: Callable[[], float],
+        counters: WorkerCounters,
+    ) -> None:
+        self.log = log
+        self.retry_at_s = 0.0
+        self.backoff_s = BACKOFF_S_MIN
+        self._store = store
+        self._rules = rules
+        self._clock_s = clock_s
+        self._counters = counters
+        self._marks: Marks | None = None
+        self._state = SessionState(rules.session, rules.session_keep_ms)
+        self._records: list[Record] = []
+        self._bytes = 0
+        self._since_s = 0.0
+        self._batch: Batch | None = None
+        self._heal = False
+        self._prepared: list[Prepared] | None = None
+        self._loaded: Loaded | None = None
+
+    def step(self) -> bool:
+        """Do what is next; return whether there was anything. Raises RetryError, FencedError, FatalError."""
+        if self._marks is None:
+            self._recover()
+            return True
+        if self._batch is None and not self._form():
+            return False
+        self._load()
+        return True
+
+    def _recover(self) -> None:
+        """Rebuild the state before the registered batch, and take that batch up again."""
+        log = self.log
+        registered = log.registered
+        before = registered.first if registered else 0
+        resume = self._store.resume(log.topic, log.partition, before)
+        end = registered.last if registered else -1
+        if resume.batch_last is not None and resume.batch_last > end:
+            raise FatalError(
+                f"partition {log.partition} of {log.topic} ends its registered batches at {end}, but ClickHouse holds "
+                f"batches up to {resume.batch_last}: this log is not the one that filled these tables. Restore "
+                "its directory, or point CLICKHOUSE_URL (or the data directory) at an empty database"
+            )
+        state = SessionState(self._rules.session, self._rules.session_keep_ms, resume.received_at)
+        if before:
+            state.merge(self._store.sessions(log.partition, before, ended_after_ms=state.horizon_ms))
+        if registered:
+            self._reform(registered)
+        self._state = state
+        self._marks = Marks(resume.marks)
+
+    def _reform(self, registered: Registered) -> None:
+        log = self.log
+        records: list[Record] = []
+        while log.position() <= registered.last and log.position() < log.end():
+            records += log.fetch(self._rules.batch_rows_max, self._rules.batch_bytes_max, registered.last)
+        self._batch = Batch(log.topic, log.partition, *registered, records)
+        age_ms = int(self._clock_s() * 1000) - registered.at_ms
+        self._heal = age_ms > self._rules.recovery_age_ms_max
+        self._counters.recovered += 1
+
+    def _form(self) -> bool:
+        """Gather records; when they are enough or old enough, register them as the next batch."""
+        rules = self._rules
+        now_s = self._clock_s()
+        room = rules.batch_rows_max - len(self._records)
+        fresh = self.log.fetch(room, max(rules.batch_bytes_max - self._bytes, 1))
+        if not self._records:
+            if not fresh:
+                return False
+            self._since_s = now_s
+        self._records += fresh
+        self._bytes += sum(len(record.value) for record in fresh)
+        full = len(self._records) >= rules.batch_rows_max or self._bytes >= rules.batch_bytes_max
+        if not full and now_s - self._since_s < rules.batch_age_s_max:
+            return False
+        records, self._records, self._bytes = self._records, [], 0
+        first, last, at_ms = records[0].offset, records[-1].offset, int(now_s * 1000)
+        self.log.register(first, last, at_ms)
+        self._batch = Batch(self.log.topic, self.log.partition, first, last, at_ms, records)
+        self._heal = False
+        return True
+
+    def _load(self) -> None:
+        batch, marks = self._batch, self._marks
+        if batch is None or marks is None:
+            raise AssertionError("a batch is loaded after it was formed, with its partition's marks")
+        if self._prepared is None:
+            self._prepared = prepare(batch, marks, self._rules.rules)
+        if self._loaded is None:
+            wanted = lookups(self._prepared, self._state)
+            if wanted:
+                self._counters.lookups += len(wanted)
+                self._state.merge(self._store.sessions(batch.partition, batch.first, visitors=wanted))
+            self._loaded = finish(self._prepared, self._state)
+        load = self._store.heal if self._heal else self._store.load
+        load(batch, self._loaded)
+        self._counters.count(batch, self._loaded)
+        self._batch = self._prepared = self._loaded = None
+
+
+class Worker:
+    """All partitions of one worker process."""
+
+    def __init__(
+        self,
+        reader: LogReader,
+        store: Store,
+        rules: WorkerRules,
+        clock_s: Callable[[], float],
+        counters: WorkerCounters | None = None,
+    ) -> None:
+        self.counters = counters or WorkerCounters()
+        self._reader = reader
+        self._store = store
+        self._rules = rules
+        self._clock_s = clock_s
+        self._partitions: dict[int, PartitionWorker] = {}
+
+    def run(self, stop: ThreadEvent) -> None:
+        """Work until `stop` is set. Raises FatalError when trying again cannot help."""
+        try:
+            while not stop.is_set():
+                if not self.step():
+                    self._reader.wait(IDLE_WAIT_S)
+        finally:
+            self._reader.close()
+
+    def step(self) -> bool:
+        """Let every assigned partition do its next step; return whether any had one."""
+        busy = False
+        for worker in self._assigned():
+            now_s = self._clock_s()
+            if now_s < worker.retry_at_s:
+                continue
+            try:
+                busy = worker.step() or busy
+                worker.backoff_s = BACKOFF_S_MIN
+            except RetryError as error:
+                self.counters.retries += 1
+                worker.retry_at_s = now_s + worker.backoff_s
+                worker.backoff_s = min(worker.backoff_s * 2, BACKOFF_S_MAX)
+                logger.warning("partition %d: %s; again in %.2f s", worker.log.partition, error, worker.backoff_s)
+            except FencedError as error:
+                self.counters.fenced += 1
+                self._partitions.pop(id(worker.log), None)
+                logger.warning("partition %d is no longer ours: %s", worker.log.partition, error)
+        return busy
+
+    def _assigned(self) -> list[PartitionWorker]:
+        """Return a worker per assigned partition; an assignment that is over takes its state with it."""
+        logs = self._reader.assigned()
+        current = {id(log): log for log in logs}
+        for key in [key for key in self._partitions if key not in current]:
+            del self._partitions[key]
+        for key, log in current.items():
+            if key not in self._partitions:
+                self._partitions[key] = PartitionWorker(log, self._store, self._rules, self._clock_s, self.counters)
+        return list(self._partitions.values())

@@ -1,0 +1,76 @@
+"""The event: a hit that passed validation, enriched and in its session; its fields are the columns of `events`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+ZERO = Decimal(0)
+
+# The columns that say where a row came from are the batch's, not the event's.
+ORIGIN_COLUMNS = ("log_partition", "log_offset", "batch_first", "batch_last")
+
+
+class Item(NamedTuple):
+    """One item of a cart or order; `price` in major units of the event's currency."""
+
+    sku: str
+    name: str
+    category: str
+    price: Decimal
+    qty: int
+
+
+class Event(msgspec.Struct, gc=False):
+    """One row of `events`. Times are ms since 1970 UTC, ids 64-bit integers (0: none), empty text: none."""
+
+    site: str
+    event_name: str
+    visitor_id: int
+    ts: int
+    ts_source: str
+    received_at: int
+    source: str
+    spool_id: int
+    spool_seq: int
+    event_id: str = ""
+    user_id: str = ""
+    session_id: int = 0
+    session_start: int = 0
+    channel: str = ""
+    utm_source: str = ""
+    utm_medium: str = ""
+    utm_campaign: str = ""
+    utm_term: str = ""
+    utm_content: str = ""
+    click_id: str = ""
+    click_id_type: str = ""
+    ref_host: str = ""
+    url_host: str = ""
+    url_path: str = ""
+    url_query: str = ""
+    title: str = ""
+    value: Decimal = ZERO
+    currency: str = ""
+    order_id: str = ""
+    items: tuple[Item, ...] = ()
+    props: dict[str, str] = {}
+    ab: str = ""
+    consent: str = ""
+    country: str = ""
+    region: str = ""
+    city: str = ""
+    os: str = ""
+    os_version: str = ""
+    browser: str = ""
+    browser_version: str = ""
+    device: str = ""
+    is_bot: bool = False
+    bot_reason: str = ""
+    lang: str = ""
+    screen_w: int = 0
+    screen_h: int = 0
+    ip: str = ""
+    replay_of: str = ""

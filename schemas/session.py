@@ -1,0 +1,90 @@
+"""The session rule of CONTRACT ("Rules of meaning"), as pure functions over one visitor's sessions.
+
+A session's span runs from the earliest to the latest `ts` of its events. Whether one has expired is decided here, at
+look-up, against event time; nothing ever "ends" by a clock or a batch boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from struct import Struct
+
+import msgspec
+
+NAME = Struct("<QQQ")
+
+
+class SessionRule(msgspec.Struct, frozen=True):
+    """The rule's numbers, in ms: gap (an equal one still joins), length (a session stays below), and ids known."""
+
+    gap_ms: int = 30 * 60 * 1000
+    length_ms_max: int = 24 * 3600 * 1000
+    event_ids_max: int = 1024
+
+
+class Session(msgspec.Struct):
+    """One session of a visitor on a site.
+
+    `opened_at` is the opener's log offset, which orders a partition's sessions by their opening. `campaign` is the
+    opener's set of utm values and click id. `event_ids` holds the last ids kept, by (event name, id), oldest first.
+    """
+
+    id: int
+    start: int
+    first_ts: int
+    last_ts: int
+    opened_at: int
+    channel: str
+    campaign: tuple[str, ...]
+    event_ids: dict[tuple[str, str], None] | None = None
+
+
+def session_id(site: str, visitor_id: int, spool_id: int, spool_seq: int) -> int:
+    """Return the 64-bit id of the session that the hit (spool_id, spool_seq) opened; never 0."""
+    digest = blake2b(NAME.pack(visitor_id, spool_id, spool_seq), digest_size=8, key=site.encode()[:64]).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def find(sessions: Iterable[Session], ts: int, rule: SessionRule) -> Session | None:
+    """Return the session that an event at `ts` belongs to by time alone, or None.
+
+    Of those whose span stretched by the gap on each side holds `ts` and would stay below the longest length with it:
+    the one with the latest start not after `ts` (equal starts: the one opened last), else the one with the earliest.
+    """
+    before: Session | None = None
+    behind: Session | None = None
+    for session in sessions:
+        first, last = session.first_ts, session.last_ts
+        if not first - rule.gap_ms <= ts <= last + rule.gap_ms:
+            continue
+        if max(last, ts) - min(first, ts) >= rule.length_ms_max:
+            continue
+        if first <= ts:
+            if before is None or (first, session.opened_at) > (before.first_ts, before.opened_at):
+                before = session
+        elif behind is None or (first, session.opened_at) < (behind.first_ts, behind.opened_at):
+            behind = session
+    return before or behind
+
+
+def belongs(session: Session, campaign: tuple[str, ...]) -> bool:
+    """Return whether an event with this campaign set may join: it carries none, or the session's own."""
+    return not any(campaign) or campaign == session.campaign
+
+
+def holds(session: Session, name: str, event_id: str) -> bool:
+    """Return whether the session already holds an event of this name and id; an empty id is never held."""
+    return bool(event_id) and session.event_ids is not None and (name, event_id) in session.event_ids
+
+
+def add(session: Session, ts: int, name: str, event_id: str, rule: SessionRule) -> None:
+    """Stretch the session over `ts` and remember the event's id."""
+    session.first_ts = min(session.first_ts, ts)
+    session.last_ts = max(session.last_ts, ts)
+    if event_id:
+        if session.event_ids is None:
+            session.event_ids = {}
+        session.event_ids[name, event_id] = None
+        if len(session.event_ids) > rule.event_ids_max:
+            del session.event_ids[next(iter(session.event_ids))]
