@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 from infra.supervisor import PAUSE_S_MAX, Child, ChildSpec, Supervisor, describe_exit
 
@@ -42,12 +43,6 @@ async def supervising(**options):
 
 def spec(supervisor, name, path, code=CHILD, **options):
     return ChildSpec(name, (sys.executable, "-c", code, str(supervisor.alive_fd), str(path)), **options)
-
-
-async def until(condition, timeout_s=20.0):
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  another process makes it true
-            await asyncio.sleep(0.01)
 
 
 async def lines_of(path, count):
