@@ -1,0 +1,99 @@
+"""kill -9 of any process at any moment: each acknowledged hit is in `events` exactly once, and sessions are right."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from benchmarks.http_sender import KILL_TEST_PACE, Target, send_until
+from benchmarks.send_report import SendReport
+from benchmarks.steady import steady_hits
+from support.box import Box
+from support.promise import check_each_once, check_ledger, check_sessions
+
+ROLES = ("collector", "forwarder", "worker", "clickhouse", "parent")
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+async def _send_through_kills(box: Box, rng: Random, kills: int, hits: int, pause_s: tuple[float, float]) -> SendReport:
+    stop = asyncio.Event()
+    requests = steady_hits(rng.randrange(1 << 32), int(time.time() * 1000))
+    pace = KILL_TEST_PACE._replace(rate_per_s=4_000.0)
+    sent = 0
+
+    def progress(requests_done: int) -> None:
+        nonlocal sent
+        sent = requests_done
+
+    sender = asyncio.create_task(send_until(stop, requests, Target("127.0.0.1", box.port), pace, progress))
+    try:
+        done = 0
+        while (done < kills or sent < hits) and not sender.done():
+            await asyncio.sleep(rng.uniform(*pause_s))
+            if done < kills:
+                done += await asyncio.to_thread(_kill_one, box, ROLES[done % len(ROLES)], rng)
+    finally:
+        stop.set()
+        report = await sender
+    assert not report.gave_up, report.gave_up
+    assert done == kills
+    return report
+
+
+def _kill_one(box: Box, role: str, rng: Random) -> int:
+    """Kill a process of the role; return 1, or 0 while there is none to kill."""
+    if role == "parent":
+        assert box.process is not None
+        box.process.kill()
+        box.process.wait()
+        box.start()
+        return 1
+    pids = box.children(role)
+    if not pids:
+        return 0
+    os.kill(rng.choice(pids), signal.SIGKILL)
+    return 1
+
+
+def _run(tmp_path: Path, *, kills: int, hits: int, pause_s: tuple[float, float]) -> dict[str, int]:
+    seed = int(os.environ.get("KILL_SEED", "") or time.time_ns() % (1 << 32))
+    print(f"KILL_SEED={seed}")
+    rng = Random(seed)
+    with Box(tmp_path / "box", collectors=2, workers=2, event_age_s_max=30 * 86_400) as box:
+        report = asyncio.run(_send_through_kills(box, rng, kills, hits, pause_s))
+        box.wait_ready()
+        ledger = check_ledger(box)
+        check_each_once(box, report.acknowledged, report.unknown)
+        count = check_sessions(box)
+        assert report.hits_acknowledged >= hits
+        assert ledger["inserted"] >= report.hits_acknowledged
+        assert box.stop() == 0
+    return {
+        "kills": kills,
+        "acknowledged": report.hits_acknowledged,
+        "unanswered": report.unanswered,
+        "inserted": ledger["inserted"],
+        "resent": ledger["resent"],
+        "sessions": count,
+        "balance": ledger["balance"],
+        "seed": seed,
+    }
+
+
+@pytest.mark.timeout(240)
+def test_ten_kills_lose_and_double_nothing(tmp_path):
+    _run(tmp_path, kills=10, hits=50_000, pause_s=(0.5, 1.5))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_forty_kills_lose_and_double_nothing(tmp_path):
+    result = _run(tmp_path, kills=40, hits=300_000, pause_s=(1.0, 4.0))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "soak_kill.json").write_text(json.dumps(result, indent=1) + "\n")
