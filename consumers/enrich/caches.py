@@ -1,0 +1,32 @@
+"""The enrichment's caches, so that their hit counts can be exported and tests can empty them.
+
+Promise: every cache of `consumers.enrich` is listed here and is bounded (`maxsize`).
+"""
+
+from __future__ import annotations
+
+from functools import _CacheInfo, _lru_cache_wrapper
+from types import MappingProxyType
+from typing import Any
+
+from consumers.enrich import agent, campaign, channel, language, page
+
+CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
+    {
+        "agent": agent.described,
+        "page": page.split_cached,
+        "registrable_domain": page.domain_cached,
+        "public_suffix": page.public_suffix,
+        "campaign": campaign.campaign_cached,
+        "channel": channel.channel_cached,
+        "source_category": channel.source_category,
+        "referrer": channel.referrer_cached,
+        "language": language.first_tag,
+    }
+)
+"""Name of a cache (the metric's label) -> the cached function."""
+
+
+def cache_info() -> dict[str, _CacheInfo]:
+    """Return hits, misses, maxsize and currsize of every cache, counted since the process started."""
+    return {name: cached.cache_info() for name, cached in CACHES.items()}

@@ -1,0 +1,59 @@
+"""The data tables of the enrichment, read once at import from `consumers/enrich/data` (its README names the sources).
+
+Promise: plain immutable look-ups; a malformed or contradictory table fails the import, so a release cannot carry one.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from types import MappingProxyType
+from typing import NamedTuple
+
+SEARCH, SOCIAL, VIDEO, SHOPPING, AI = "search", "social", "video", "shopping", "ai"
+NO_CATEGORY = "none"
+CATEGORIES = (SEARCH, SOCIAL, VIDEO, SHOPPING, AI, NO_CATEGORY)
+
+
+class Platform(NamedTuple):
+    """What a click id implies where manual tags are silent: GA4 source, medium and campaign; '' is not implied."""
+
+    source: str
+    medium: str
+    campaign: str
+
+
+def _rows(name: str, columns: int) -> list[list[str]]:
+    text = files("consumers.enrich").joinpath("data", name).read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]
+    for row in rows:
+        if len(row) != columns:
+            raise ValueError(f"{name}: {row!r} has {len(row)} columns instead of {columns}")
+    return rows
+
+
+def _sources() -> dict[str, str]:
+    table: dict[str, str] = {}
+    for category, names in _rows("sources.tsv", 2):
+        if category not in CATEGORIES:
+            raise ValueError(f"sources.tsv: unknown category {category!r}")
+        for name in names.split(", "):
+            if name in table or not name or name != name.strip().lower():
+                raise ValueError(f"sources.tsv: {name!r} stands twice or is not written as documented")
+            table[name] = category
+    return table
+
+
+def _click_ids() -> dict[str, Platform]:
+    table: dict[str, Platform] = {}
+    for name, source, medium, campaign, _platform in _rows("click_ids.tsv", 5):
+        if name in table or name != name.lower():
+            raise ValueError(f"click_ids.tsv: {name!r} stands twice or is not in lower case")
+        table[name] = Platform(source, medium, campaign)
+    return table
+
+
+SOURCES = MappingProxyType(_sources())
+"""Source as README.md writes it -> its category."""
+
+CLICK_IDS = MappingProxyType(_click_ids())
+"""Click-id parameter in lower case -> what it implies; in order of preference."""
