@@ -78,6 +78,10 @@ class Settings(BaseSettings):
         description="Kafka brokers; empty: the local log (KAFKA_BOOTSTRAP_SERVERS).",
     )
 
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Log lines of this level and above go to stderr."
+    )
+
     # how many, how durable
     collectors: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Collector processes."

@@ -1,0 +1,1 @@
+"""The command `hitstream`: the only place that wires the wings together."""
