@@ -155,7 +155,9 @@ def write_atomic(path: Path, data: bytes, *, disk: bool) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
-        os.write(handle, data)
+        view = memoryview(data)
+        while view:  # a disk that fills up midway takes a part first and refuses the next
+            view = view[os.write(handle, view) :]
         if disk:
             os.fsync(handle)
     except OSError:

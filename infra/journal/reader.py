@@ -7,6 +7,7 @@ not lost.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from infra.journal.frame import HEADER_BYTES, decode, wanted_bytes
 from infra.journal.segment import Segment, segments
 
 SEEK_READ_BYTES = 1024 * 1024
+STRIDE_BYTES_MIN = 64 * 1024  # read at the journal's end, where most of a segment is zeros yet to be written
+STRIDE_BYTES_MAX = 16 * 1024 * 1024
 
 
 class JournalDamageError(Exception):
@@ -22,7 +25,7 @@ class JournalDamageError(Exception):
 
 
 class Position(NamedTuple):
-    """Where a reader stands: the segment's index, the byte in it, and the next frame's number."""
+    """Where a reader stands: the segment's ordinal, the byte in it, and the next frame's number."""
 
     ordinal: int = -1
     byte: int = 0
@@ -42,7 +45,11 @@ class Chunk(NamedTuple):
 
 
 class JournalReader:
-    """Reads the journal in `directory` from `position` on."""
+    """Reads the journal in `directory` from `position` on.
+
+    To go on later, keep the `after` of the last chunk that was dealt with: `position` may already stand behind a gap
+    that the next chunk will tell of.
+    """
 
     def __init__(self, directory: Path, position: Position = Position(), files: Files | None = None) -> None:  # noqa: B008
         self.position = position
@@ -50,24 +57,39 @@ class JournalReader:
         self._files: Files = files or OsFiles()
         self._handle = -1
         self._segment: Segment | None = None
+        self._gap = 0
+        self._stride = STRIDE_BYTES_MIN
 
     def read(self, bytes_max: int) -> Chunk | None:
-        """Return the next frames, up to about `bytes_max` bytes, or None when there are none now.
+        """Return the next frames, at most about `bytes_max` bytes, or None when there are none now.
 
-        A single larger frame is returned whole. Raises JournalDamageError where segments overlap.
+        A single larger frame is returned whole; fewer than there are may be returned. Raises JournalDamageError where
+        segments overlap.
         """
-        gap = 0
         while True:
-            chunk = self._tail(bytes_max, gap)
+            chunk = self._tail(bytes_max)
             if chunk is not None:
                 return chunk
             successor = self._successor()
             if successor is None:
                 return None
-            chunk = self._tail(bytes_max, gap)  # once more, now that nothing can be added there
+            chunk = self._tail(bytes_max)  # once more, now that nothing can be added there
             if chunk is not None:
                 return chunk
-            gap += self._enter(successor)
+            self._enter(successor)
+
+    def more(self) -> bool:
+        """Return whether `read` has something to do: a whole frame, or a successor to go to. Cheap, moves nothing."""
+        return bool(self._decoded(1)[0]) or self._successor() is not None
+
+    def to_end(self) -> int:
+        """Move behind the last whole frame without reading what lies before its segment; return the next number."""
+        present = segments(self._files, self._directory)
+        if present and present[-1].ordinal > self.position.ordinal:
+            self._stand(present[-1], 0, present[-1].base)
+        while self.read(SEEK_READ_BYTES) is not None:
+            pass
+        return self.position.number
 
     def seek(self, number: int) -> int:
         """Stand before frame `number`, or before the first one behind it that is there; return that one's number.
@@ -76,6 +98,7 @@ class JournalReader:
         """
         self.close()
         self.position = Position()
+        self._gap = 0
         present = segments(self._files, self._directory)
         holders = [segment for segment in present if segment.base <= number]
         start = holders[-1] if holders else (present[0] if present else None)
@@ -93,6 +116,7 @@ class JournalReader:
                 ordinal, byte, _ = chunk.after
                 self.position = Position(ordinal, byte - unread, chunk.first + keep)
                 break
+        self._gap = 0
         return self.position.number
 
     def delete_before(self, position: Position) -> int:
@@ -100,6 +124,16 @@ class JournalReader:
         count = 0
         for segment in segments(self._files, self._directory):
             if segment.ordinal < position.ordinal:
+                self._files.unlink(self._directory / segment.name)
+                count += 1
+        return count
+
+    def delete_below(self, number: int) -> int:
+        """Delete the segments that hold only frames below `number`, never the newest one; return how many."""
+        present = segments(self._files, self._directory)
+        count = 0
+        for segment, successor in pairwise(present):
+            if successor.base <= number and segment.ordinal < self.position.ordinal:
                 self._files.unlink(self._directory / segment.name)
                 count += 1
         return count
@@ -115,20 +149,26 @@ class JournalReader:
         self._segment = segment
         self.position = Position(segment.ordinal, byte, number)
 
-    def _tail(self, bytes_max: int, gap: int) -> Chunk | None:
-        if not self._open():
-            return None
-        size = max(bytes_max, HEADER_BYTES)
-        buffer = self._files.read(self._handle, size, self.position.byte)
-        wanted = wanted_bytes(buffer)
-        if wanted > len(buffer) == size:
-            buffer = self._files.read(self._handle, wanted, self.position.byte)
-        payloads, used = decode(buffer)
+    def _tail(self, bytes_max: int) -> Chunk | None:
+        payloads, used = self._decoded(bytes_max)
         if not payloads:
+            self._stride = STRIDE_BYTES_MIN
             return None
+        if 2 * used > self._stride:
+            self._stride = min(4 * self._stride, STRIDE_BYTES_MAX)
         ordinal, byte, first = self.position
         self.position = Position(ordinal, byte + used, first + len(payloads))
+        gap, self._gap = self._gap, 0
         return Chunk(first, payloads, self.position, gap)
+
+    def _decoded(self, bytes_max: int) -> tuple[list[bytes], int]:
+        if not self._open():
+            return [], 0
+        byte = self.position.byte
+        wanted = wanted_bytes(self._files.read(self._handle, HEADER_BYTES, byte))
+        if not wanted:
+            return [], 0
+        return decode(self._files.read(self._handle, max(min(bytes_max, self._stride), wanted), byte))
 
     def _open(self) -> bool:
         if self._handle >= 0:
@@ -149,12 +189,12 @@ class JournalReader:
                 return segment
         return None
 
-    def _enter(self, segment: Segment) -> int:
+    def _enter(self, segment: Segment) -> None:
         gap = segment.base - self.position.number
         if gap < 0:
             raise JournalDamageError(
                 f"{self._directory / segment.name} starts at {segment.base}, "
                 f"but frames up to {self.position.number} were read"
             )
+        self._gap += gap
         self._stand(segment, 0, segment.base)
-        return gap

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from infra.journal.files import Files
 
 SUFFIX = ".seg"
+_NAME = re.compile(r"(\d{10})-(\d{20})\.seg")
 
 
 class Segment(NamedTuple):
@@ -23,10 +25,6 @@ class Segment(NamedTuple):
 
 
 def segments(files: Files, directory: Path) -> list[Segment]:
-    """Return a journal's segments, oldest first."""
-    found = []
-    for name in files.names(directory):
-        if name.endswith(SUFFIX) and not name.startswith("."):
-            index, _, base = name.removesuffix(SUFFIX).partition("-")
-            found.append(Segment(int(index), int(base)))
-    return sorted(found)
+    """Return a journal's segments, oldest first; other files in the directory are none of its business."""
+    matches = map(_NAME.fullmatch, files.names(directory))
+    return sorted(Segment(int(match[1]), int(match[2])) for match in matches if match)

@@ -1,9 +1,10 @@
 """The writer of a journal: appends frames with one write, rolls to a new segment when one is full.
 
 - One write per `append`; what a short write or a full disk cut off is not counted, and its numbers are used again.
-- A segment that took a short write is left for good: a torn frame is only ever a segment's last.
+- A segment that took a short write, or that failed to reach the disk, is left for good: a torn frame is only ever a
+  segment's last, and no acknowledged frame stands behind one that a power loss may take.
 - Creating, allocating and closing files happen in `prepare` and `sync`, which may run off the event loop; `append`
-  itself only renames a prepared file when it rolls.
+  itself only renames a prepared file when it rolls. Frames larger than a segment get a segment of their size.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 from threading import Lock as ThreadLock
 
 from infra.journal.files import Files, OsFiles
-from infra.journal.frame import decode, wanted_bytes, whole_frames
+from infra.journal.frame import HEADER_BYTES, decode, wanted_bytes, whole_frames
 from infra.journal.segment import SUFFIX, Segment, segments
 
 RECOVERY_READ_BYTES = 4 * 1024 * 1024
+NONE = -2  # no handle, not even the -1 of a writer without a segment
 
 
 class JournalFullError(Exception):
@@ -55,7 +57,11 @@ class JournalWriter:
         self._handle = -1
         self._room = 0
         self._spare = -1
+        self._spare_bytes = 0
         self._dirty: deque[int] = deque()
+        self._suspect = NONE
+        self._failure: OSError | None = None
+        self._names_synced = 0
         self._guard = ThreadLock()
 
     @property
@@ -63,20 +69,31 @@ class JournalWriter:
         """Whether `prepare` has something to do: no spare segment, or closed-off ones to tidy up."""
         return self._spare < 0 or bool(self._dirty)
 
-    def prepare(self) -> None:
-        """Have a spare segment ready. Slow; may run in a thread beside `append`. Raises JournalFullError."""
+    @property
+    def room(self) -> int:
+        """How many bytes still go into the current segment."""
+        return self._room
+
+    def prepare(self, size: int = 0) -> None:
+        """Have a spare segment ready, for `size` bytes at least. Slow; may run in a thread beside `append`.
+
+        Raises JournalFullError.
+        """
+        wanted = max(size, self._segment_bytes)
         with self._guard:
             self._retire()
-            if self._spare >= 0:
+            if self._spare >= 0 and self._spare_bytes >= size:
                 return
-            if not self._allow(self._segment_bytes):
+            self._discard_spare()
+            if not self._allow(wanted):
                 raise JournalFullError(f"{self._directory}: the byte limit of this journal's root is reached")
             path = self._spare_path()
             try:
                 self._files.unlink(path)
-                self._spare = self._files.create(path, self._segment_bytes)
+                self._spare = self._files.create(path, wanted)
             except OSError as error:
                 raise JournalFullError(f"{path}: {error.strerror}") from error
+            self._spare_bytes = wanted
 
     def append(self, frames: Sequence[bytes]) -> int:
         """Write frames with one write and return how many of them, from the first on, are kept.
@@ -84,7 +101,7 @@ class JournalWriter:
         Raises JournalFullError when none can be; fewer than all are kept when the disk fills up midway.
         """
         data = b"".join(frames)
-        if len(data) > self._room:
+        if len(data) > self._room or self._suspect == self._handle:
             self._roll(len(data))
         try:
             written = self._files.write(self._handle, data)
@@ -102,33 +119,40 @@ class JournalWriter:
         return kept
 
     def sync(self) -> None:
-        """Return when everything appended before this call is on disk. May run in a thread beside `append`."""
+        """Return when everything appended before this call is on disk. May run in a thread beside `append`.
+
+        Raises OSError when some of it may not be; it must not be acknowledged, and a later `sync` does not cover it.
+        """
         with self._guard:
+            handle, rolled = self._handle, self.segments_rolled  # a roll from here on is the next sync's affair
+            if handle >= 0:  # before `_retire`, which closes it if `append` has left it meanwhile
+                self._datasync(handle)
             self._retire()
-            if self._handle >= 0:
-                self._files.datasync(self._handle)
-            self._files.sync_directory(self._directory)
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
+            if rolled != self._names_synced:
+                self._files.sync_directory(self._directory)
+                self._names_synced = rolled
 
     def close(self) -> None:
         """Close the files. What was appended stays; the unused spare goes."""
         self._leave()
         with self._guard:
             self._retire()
-            if self._spare >= 0:
-                self._files.close(self._spare)
-                self._spare = -1
-                self._files.unlink(self._spare_path())
+            self._discard_spare()
 
     def _roll(self, wanted: int) -> None:
-        if wanted > self._segment_bytes:
-            raise ValueError(f"{wanted} bytes do not fit a segment of {self._segment_bytes}")
-        if self._spare < 0:
-            self.prepare()
+        if self._spare < 0 or self._spare_bytes < wanted:
+            self.prepare(wanted)
         segment = Segment(self._ordinal, self.number)
-        self._files.rename(self._spare_path(), self._directory / segment.name)
+        try:
+            self._files.rename(self._spare_path(), self._directory / segment.name)
+        except OSError as error:
+            raise JournalFullError(f"{self._directory / segment.name}: {error.strerror}") from error
         self._leave()
+        self._room = self._spare_bytes
         self._handle, self._spare = self._spare, -1
-        self._room = self._segment_bytes
         self._ordinal += 1
         self.segments_rolled += 1
 
@@ -137,6 +161,7 @@ class JournalWriter:
             self._dirty.append(self._handle)
             self._handle = -1
         self._room = 0
+        self._suspect = NONE
 
     def _retire(self) -> None:
         while self._dirty:
@@ -144,8 +169,21 @@ class JournalWriter:
             with suppress(OSError):  # only gives unused bytes back
                 self._files.truncate(handle)
             if self._disk:
-                self._files.datasync(handle)
+                self._datasync(handle)
             self._files.close(handle)
+
+    def _datasync(self, handle: int) -> None:
+        try:
+            self._files.datasync(handle)
+        except OSError as error:  # told once by the kernel; the next sync must not take silence for success
+            self._failure = error
+            self._suspect = handle
+
+    def _discard_spare(self) -> None:
+        if self._spare >= 0:
+            self._files.close(self._spare)
+            self._spare = -1
+            self._files.unlink(self._spare_path())
 
     def _spare_path(self) -> Path:
         return self._directory / f".spare{SUFFIX}"
@@ -167,15 +205,12 @@ def recover(directory: Path, files: Files | None = None) -> tuple[int, int]:
 
 def _count(files: Files, handle: int) -> int:
     count = at = 0
-    size = RECOVERY_READ_BYTES
     while True:
-        buffer = files.read(handle, size, at)
-        payloads, used = decode(buffer)
+        wanted = wanted_bytes(files.read(handle, HEADER_BYTES, at))
+        if not wanted:
+            return count
+        payloads, used = decode(files.read(handle, max(RECOVERY_READ_BYTES, wanted), at))
         if not payloads:
-            wanted = wanted_bytes(buffer)
-            if wanted > size and len(buffer) == size:
-                size = wanted
-                continue
             return count
         count += len(payloads)
         at += used
