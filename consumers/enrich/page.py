@@ -50,8 +50,9 @@ def split_page(url: str) -> Page | None:
 def registrable_domain(host: str) -> str:
     """Return the host's registrable domain ('shop.example.co.uk' -> 'example.co.uk').
 
-    Private suffixes count ('a.github.io' is one, apart from 'b.github.io'), as for a browser's "same site". An
-    address, a single label like 'localhost' and a bare public suffix are their own domain.
+    Private suffixes count ('a.github.io' is one, apart from 'b.github.io'), as for a browser's "same site". Under a
+    top level that the list does not know it is the last two labels. An address, a single label like 'localhost' and
+    a bare public suffix are their own domain.
     """
     return domain_cached(host) if len(host) <= HOST_CHARS_MAX else host
 
@@ -66,7 +67,12 @@ def public_suffix(host: str) -> str:
 def domain_cached(host: str) -> str:
     """Return the registrable domain (the cache behind `registrable_domain`)."""
     found = _suffixes.extract_str(host, include_psl_private_domains=True)
-    return f"{found.domain}.{found.suffix}" if found.domain and found.suffix else host
+    if found.suffix:
+        return f"{found.domain}.{found.suffix}" if found.domain else host
+    labels = host.split(".")
+    if host.startswith("[") or labels[-1].isdigit():
+        return host
+    return ".".join(labels[-2:])  # publicsuffix.org/list: "If no rules match, the prevailing rule is '*'"
 
 
 def _split(url: str) -> Page | None:
