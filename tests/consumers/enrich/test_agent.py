@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA, is_crawler
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.enrich.agent import AGENT_CHARS_MAX, AGENTS_CACHED_MAX, DEVICES, Agent, describe, described
@@ -146,6 +146,7 @@ def test_nothing_behind_the_limit_is_looked_at(unit):
     assert described.cache_info().currsize == 1
 
 
+@settings(deadline=None)
 @given(st.text(max_size=2_000))
 def test_any_text_is_described(text):
     agent = describe(text)

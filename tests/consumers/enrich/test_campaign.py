@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
@@ -95,6 +95,7 @@ values = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=
 )
 
 
+@settings(deadline=None)
 @given(st.tuples(values, values, values, values, values, values), st.sampled_from([quote, quote_plus]))
 def test_what_was_encoded_comes_back(parts, encode):
     names = ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "gclid"]
@@ -102,6 +103,7 @@ def test_what_was_encoded_comes_back(parts, encode):
     assert campaign(query) == Campaign(*parts, "gclid")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_read(text):
     assert campaign(text) == NO_CAMPAIGN or "=" in text

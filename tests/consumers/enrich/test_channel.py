@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
@@ -265,6 +265,7 @@ def test_term_and_content_alone_leave_it_to_the_referrer():
     assert channel(campaign("utm_content=a"), "www.google.com") == "Organic Search"
 
 
+@settings(deadline=None)
 @given(*(st.text(max_size=60) for _ in range(3)), st.sampled_from(["", *CLICK_IDS, "unknown"]), st.text(max_size=300))
 def test_anything_lands_in_a_channel(source, medium, tag, kind, host):
     found = channel(Campaign(source, medium, tag, click_id="x", click_id_type=kind), host)

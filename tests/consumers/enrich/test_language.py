@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
@@ -49,6 +49,7 @@ def test_the_parameter_comes_before_the_header():
     assert language("??", "en-US,en;q=0.5") == "en-US"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_any_text_gives_a_tag_or_nothing(text):
     tag = language(text, "")

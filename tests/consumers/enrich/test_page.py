@@ -6,7 +6,7 @@ import socket
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
@@ -95,6 +95,7 @@ def test_no_url(url):
 labels = st.from_regex(r"[a-z][a-z0-9]{0,20}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(labels, labels, st.integers(0, 65_535), st.from_regex(r"(/[A-Za-z0-9%.~-]{0,9}){0,4}", fullmatch=True))
 def test_agrees_with_the_standard_library_on_plain_urls(name, top, port, path):
     url = f"https://{name}.{top}:{port}{path}?a=b#c"
@@ -102,6 +103,7 @@ def test_agrees_with_the_standard_library_on_plain_urls(name, top, port, path):
     assert split_page(url) == Page(known.hostname or "", known.path or "/", known.query)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=300), st.text(max_size=300).map("http://".__add__)))
 def test_any_text_gives_a_page_or_none(text):
     page = split_page(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
@@ -62,6 +62,7 @@ def test_the_sites_own_pages_are_direct():
     assert channel(NO_CAMPAIGN, referrer_host("https://www.shop.example/", "shop.example", ())) == "Direct"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.text(max_size=80), st.lists(st.text(max_size=40), max_size=3))
 def test_any_text_gives_a_host_or_nothing(referrer, page_host, site_domains):
     for text in (referrer, "https://" + referrer, "android-app://" + referrer):

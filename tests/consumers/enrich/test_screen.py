@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.enrich.screen import UINT16_MAX, screen
@@ -35,11 +35,13 @@ def test_size(size, pixels):
     assert screen(size) == pixels
 
 
+@settings(deadline=None)
 @given(st.integers(0, UINT16_MAX), st.integers(0, UINT16_MAX))
 def test_what_was_written_comes_back(width, height):
     assert screen(f"{width}x{height}") == (width, height)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=50))
 def test_any_text_gives_a_size_or_none(text):
     size = screen(text)
