@@ -11,11 +11,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.box import Box
+from support.promise import check_each_once, check_ledger, check_sessions
+
 from benchmarks.http_sender import KILL_TEST_PACE, Target, send_until
 from benchmarks.send_report import SendReport
 from benchmarks.steady import steady_hits
-from support.box import Box
-from support.promise import check_each_once, check_ledger, check_sessions
 
 ROLES = ("collector", "forwarder", "worker", "clickhouse", "parent")
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"

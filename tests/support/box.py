@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 START_S_MAX = 60.0
@@ -50,7 +50,7 @@ class Box:
             **{f"HITSTREAM_{name.upper()}": str(value) for name, value in settings.items()},
         }
 
-    def __enter__(self) -> Box:
+    def __enter__(self) -> Self:
         self.start()
         self.wait_ready()
         return self

@@ -25,7 +25,7 @@ def check_each_once(box: Box, acknowledged: Iterable[int], unknown: Iterable[int
 
 
 def check_sessions(box: Box) -> int:
-    """Sessions equal CONTRACT's rule on the stored rows in log order, and `sessions` equals `events`; return how many."""
+    """Sessions equal CONTRACT's rule on the stored rows in log order; `sessions` equals `events`. Return how many."""
     rows = box.query(
         "SELECT site, visitor_id, toUnixTimestamp64Milli(ts) AS ts, log_partition, log_offset, utm_source, utm_medium,"
         " utm_campaign, utm_term, utm_content, click_id, click_id_type, session_id,"
@@ -47,8 +47,8 @@ def check_sessions(box: Box) -> int:
     different = box.query(
         """
         SELECT count() AS n FROM
-        (SELECT session_id, count() AS events, min(ts) AS first_ts, max(ts) AS last_ts, max(is_bot) AS is_bot FROM events
-         WHERE visitor_id != 0 GROUP BY session_id) AS e
+        (SELECT session_id, count() AS events, min(ts) AS first_ts, max(ts) AS last_ts, max(is_bot) AS is_bot
+         FROM events WHERE visitor_id != 0 GROUP BY session_id) AS e
         FULL JOIN (SELECT session_id, events, first_ts, last_ts, is_bot FROM sessions) AS s USING session_id
         WHERE e.events != s.events OR e.first_ts != s.first_ts OR e.last_ts != s.last_ts OR e.is_bot != s.is_bot"""
     )
