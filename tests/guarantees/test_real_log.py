@@ -16,6 +16,7 @@ from benchmarks.access_log import AccessLog, visitor_of
 from benchmarks.http_sender import Pace, Target, send
 
 LINES = 10_000
+CLICK_IDS = ("gclid", "gbraid", "wbraid", "fbclid", "msclkid", "yclid")
 
 
 @pytest.mark.timeout(180)
@@ -51,7 +52,7 @@ def _check_same_sessions(lines, stored):
             "ts": line.time_ms,
             "log_partition": 0,
             "log_offset": line.number,
-            **carried_campaign(line.target.partition("?")[2]),
+            **carried_campaign(line.target.partition("?")[2], CLICK_IDS),
         }
         for line in lines
     ]
