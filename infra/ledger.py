@@ -42,7 +42,7 @@ class PartitionState(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """The counts of some spools, or of all. `in_flight` is in_spool + in_log; of one spool, `in_log` is what is left."""
+    """The counts of one spool or of all. `in_flight` is in_spool + in_log; of one spool, `in_log` is what is left."""
 
     appended: int
     inserted: int

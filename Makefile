@@ -1,0 +1,60 @@
+# hitstream: `make demo` from a fresh checkout, `make test` and `make check` before a commit.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.installed-bench
+
+.PHONY: help install demo test check soak bench clean
+
+help: ## show this
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+install: $(INSTALLED) ## install into .venv, with the exact versions of constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@python=""; \
+	for candidate in python3.13 python3.12 python3.11 python3; do \
+	  if command -v $$candidate >/dev/null && \
+	    $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "hitstream needs Python 3.11 or newer: apt-get install python3 python3-venv (Debian 12, Ubuntu 24.04)," \
+	    "or dnf install python3.12 (Fedora, RHEL)" >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip' 2>/dev/null && [ ! -x $(BIN)/python ]; then \
+	  echo "$$python has no venv module: apt-get install python3-venv" >&2; exit 1; \
+	fi; \
+	[ -x $(BIN)/python ] || $$python -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[embedded,test]'
+	@touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[embedded,test,bench]'
+	@touch $@
+
+demo: $(INSTALLED) ## run the box on free ports, send shop traffic, show ledger and reports
+	@$(BIN)/hitstream demo
+
+test: $(INSTALLED) ## run the tests, under 10 minutes
+	$(BIN)/python -m pytest -m 'not soak'
+
+check: $(INSTALLED) ## lint, format, types, import law
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_import_law.py
+
+soak: $(INSTALLED) ## the full-length kill, outage and figure runs; takes an hour
+	$(BIN)/python -m pytest -m soak --timeout=7200
+
+bench: $(BENCH_INSTALLED) ## measure; results go to benchmarks/results
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what was built, data of the demo included
+	rm -rf $(VENV) build dist *.egg-info demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

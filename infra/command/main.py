@@ -1,0 +1,150 @@
+"""The command `hitstream`. Each subcommand is thin, and imports what it needs only when it is called.
+
+An error that the user can set right is one line on stderr, with what to do next, and exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from infra.command import report_command
+from infra.command.errors import UserError
+from schemas.settings import SettingsError, load
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="hitstream",
+    help="Event ingestion: answered means kept, and kept means counted once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    add_completion=False,
+)
+app.add_typer(report_command.app, name="report")
+
+
+def main() -> None:
+    """Run the command line; the entry point."""
+    try:
+        app()
+    except (UserError, SettingsError) as error:
+        print(f"hitstream: {error}", file=sys.stderr)  # noqa: T201  the user reads this
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone: `hitstream sql … | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _run(command: str) -> None:
+    from infra.command.foreground import run_box
+
+    raise typer.Exit(run_box(load(), command))
+
+
+@app.command()
+def up() -> None:
+    """Run the whole box: collectors, forwarder, log, workers and, unless CLICKHOUSE_URL is set, ClickHouse."""
+    _run("up")
+
+
+@app.command()
+def collect() -> None:
+    """Run the collectors only."""
+    _run("collect")
+
+
+@app.command()
+def forward() -> None:
+    """Run the forwarder only: spools to the event log."""
+    _run("forward")
+
+
+@app.command()
+def work() -> None:
+    """Run the workers only: the event log to ClickHouse."""
+    _run("work")
+
+
+@app.command()
+def clickhouse() -> None:
+    """Run the embedded ClickHouse only, on the data directory."""
+    from infra.command.foreground import run_clickhouse
+
+    raise typer.Exit(run_clickhouse(load()))
+
+
+@app.command()
+def migrate() -> None:
+    """Create or update the tables in ClickHouse."""
+    from infra.command.database import migrate_now
+
+    migrate_now(load())
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="The query; `-` reads it from standard input.")],
+    output_format: Annotated[
+        str, typer.Option("--format", help="A ClickHouse format: PrettyCompact, JSON, CSVWithNames, …")
+    ] = "PrettyCompact",
+) -> None:
+    """Run SQL in the database `hitstream` and print the answer."""
+    from infra.command.database import run_sql
+
+    run_sql(load(), sys.stdin.read() if query == "-" else query, output_format)
+
+
+@app.command()
+def ledger(
+    output_format: Annotated[str, typer.Option("--format", help="table or json")] = "table",
+    by: Annotated[str, typer.Option("--by", help="`spool` adds one row per spool.")] = "",
+) -> None:
+    """Account for every hit: appended = inserted + rejected + duplicate + filtered + damaged + in flight."""
+    from infra.command.accounts import show_ledger
+
+    _one_of("--format", output_format, ("table", "json"))
+    _one_of("--by", by, ("", "spool"))
+    raise typer.Exit(show_ledger(load(), output_format, per_spool=by == "spool"))
+
+
+@app.command()
+def settings(
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
+) -> None:
+    """Show every setting: its value, where it comes from, and what it means."""
+    from infra.command.settings_page import markdown_page, settings_table
+
+    if markdown:
+        sys.stdout.write(markdown_page())
+        return
+    _print(settings_table(load()))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine and these settings, and say what to do about each problem."""
+    from infra.command.doctor import examine, findings_table
+
+    findings = examine()
+    _print(findings_table(findings))
+    raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        names = ", ".join(repr(name) for name in allowed if name)
+        raise UserError(f"{option} {value!r} is not known: use {names}")
+
+
+def _print(renderable: object) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
