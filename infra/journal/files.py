@@ -126,6 +126,11 @@ class Lock:
         self._path = path
         self._handle = -1
 
+    @property
+    def held(self) -> bool:
+        """Whether the lock is ours."""
+        return self._handle >= 0
+
     def acquire(self) -> bool:
         """Take the lock if it is free; return whether it is ours."""
         if self._handle >= 0:

@@ -16,6 +16,12 @@ def encode(payload: bytes) -> bytes:
     return HEADER.pack(len(payload), crc32(payload)) + payload
 
 
+def encode_all(payloads: Iterable[bytes]) -> list[bytes]:
+    """Return the frames of payloads of 1 to PAYLOAD_BYTES_MAX bytes each."""
+    pack = HEADER.pack
+    return [pack(len(payload), crc32(payload)) + payload for payload in payloads]
+
+
 def decode(buffer: bytes) -> tuple[list[bytes], int]:
     """Return the payloads of the whole, undamaged frames that `buffer` starts with, and the bytes they take."""
     payloads: list[bytes] = []

@@ -119,6 +119,38 @@ class JournalReader:
         self._gap = 0
         return self.position.number
 
+    def skip_deleted(self) -> None:
+        """Where the segment of `position` is gone, stand at the first one there is.
+
+        For a reader that starts from a kept position: segments are deleted only when they were dealt with, so what is
+        missing in front is no gap.
+        """
+        present = segments(self._files, self._directory)
+        if present and present[0].ordinal > self.position.ordinal:
+            self._stand(present[0], 0, present[0].base)
+
+    def lost_behind(self) -> int:
+        """Return how many frames stand in this segment behind a damaged one at `position`, that one included.
+
+        0 where the segment simply ends, with a torn write too: that frame was never acknowledged. Damage to the
+        last frame looks the same, and damaged lengths end the count.
+        """
+        if not self._open():
+            return 0
+        at = self.position.byte
+        passed = lost = 0
+        while True:
+            wanted = wanted_bytes(self._files.read(self._handle, HEADER_BYTES, at))
+            if not wanted:
+                return lost
+            payloads, used = decode(self._files.read(self._handle, max(wanted, STRIDE_BYTES_MIN), at))
+            if payloads:
+                lost += passed + len(payloads)
+                passed = 0
+            else:
+                passed += 1
+            at += used or wanted
+
     def delete_before(self, position: Position) -> int:
         """Delete the segments that end before `position`, which must be one that `read` returned; return how many."""
         count = 0
@@ -137,6 +169,19 @@ class JournalReader:
                 self._files.unlink(self._directory / segment.name)
                 count += 1
         return count
+
+    def sync_from(self, number: int) -> None:
+        """Return when every frame from `number` on that was there before this call is on disk. Raises OSError."""
+        present = segments(self._files, self._directory)
+        ended = {segment for segment, successor in pairwise(present) if successor.base <= number}
+        for segment in present:
+            if segment not in ended:
+                handle = self._files.open(self._directory / segment.name)
+                try:
+                    self._files.datasync(handle)
+                finally:
+                    self._files.close(handle)
+        self._files.sync_directory(self._directory)
 
     def close(self) -> None:
         """Close the open segment; `position` stays."""
