@@ -193,7 +193,7 @@ class Forwarder:
         return taken
 
     def _gather(self, runs: dict[int, list[bytes]], moved: list[tuple[_Spool, SpoolCursor]]) -> int:
-        """Read each spool's share of a round into `runs`, and into `moved` where its cursor will be; return the bytes."""
+        """Read every spool's share of a round: hits into `runs`, coming cursors into `moved`. Return the bytes."""
         partitions = self._writer.partitions
         share = max(self._batch_bytes_max // self._active, SHARE_BYTES_MIN)
         taken = 0
