@@ -5,9 +5,9 @@ No cleverness: every session of a visitor is kept and looked at for every row.
 CONTRACT: *Session*, per site and visitor, decided in log order. Its span runs from the earliest to the latest `ts` of
 its events. An event joins, among the visitor's sessions whose span stretched by 30 min on each side holds `ts` and
 would stay below 24 h with it, the one with the latest start not after `ts` (equal starts: the one opened last), else
-the one with the earliest start. It opens a new session if there is none, or if it carries `utm_*` or a click id and that
-set differs from that session's. Sessions never merge. `session_start`, channel and campaign are the opener's and are
-never rewritten. No visitor: no session.
+the one with the earliest start. It opens a new session if there is none, or if it carries `utm_*` or a click id and
+that set differs from that session's. Sessions never merge. `session_start`, channel and campaign are the opener's and
+are never rewritten. No visitor: no session.
 
 Read so: a session's start is the start of its span, its campaign set the one its opener carried (perhaps none). Of
 equal starts all after `ts` the one opened first is taken: the text is silent, and its "earliest" leans that way.
