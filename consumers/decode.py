@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,7 +15,18 @@ RECEIVED_MS_MIN = 946_684_800_000  # 2000-01-01: before it no collector ran
 RECEIVED_MS_MAX = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
 UINT64 = 1 << 64
 
+NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _decoder = msgspec.json.Decoder(Hit)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Name(NamedTuple):
+    """A hit's name, and when it came: enough to count it and to know it again. `received_at` 0: not known."""
+
+    spool_id: int
+    spool_seq: int
+    received_at: int
 
 
 def decode(value: bytes) -> Hit | Rejection:
@@ -23,12 +35,46 @@ def decode(value: bytes) -> Hit | Rejection:
         hit = _decoder.decode(value)
     except msgspec.ValidationError as error:
         return _rejected_shape(value, str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NO_JSON as error:
         return Rejection(Reason.BAD_JSON, str(error))
     if hit.v != HIT_VERSION:
         return Rejection(Reason.BAD_VERSION, f"hit format {hit.v}; this worker reads {HIT_VERSION}")
     wrong = _wrong_field(hit)
     return Rejection(Reason.BAD_HIT, wrong) if wrong else hit
+
+
+def name_of(hit: Hit) -> Name:
+    """Return a hit's name."""
+    return Name(int(hit.spool_id, 16), hit.spool_seq, hit.received_at)
+
+
+def name_in(value: bytes) -> Name | None:
+    """Return the name of a hit that this release cannot read, where the record has one.
+
+    So what a newer collector wrote is counted for its spool, and once, however often it is forwarded.
+    """
+    try:
+        fields = _fields.decode(value)
+    except NO_JSON:
+        return None
+    spool_id, spool_seq, received_at = (_plain(fields, name) for name in Name._fields)
+    if not isinstance(spool_id, str) or not HEX_ID.fullmatch(spool_id):
+        return None
+    if not _is_int(spool_seq) or not 0 <= spool_seq < UINT64:
+        return None
+    known = _is_int(received_at) and RECEIVED_MS_MIN <= received_at < RECEIVED_MS_MAX
+    return Name(int(spool_id, 16), spool_seq, received_at if known else 0)
+
+
+def _plain(fields: dict[str, msgspec.Raw], name: str) -> Any:  # noqa: ANN401  whatever stands there
+    try:
+        return msgspec.json.decode(fields[name])
+    except (KeyError, *NO_JSON):
+        return None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _wrong_field(hit: Hit) -> str:
@@ -48,9 +94,9 @@ def _rejected_shape(value: bytes, detail: str) -> Rejection:
     """Tell a newer format from a wrong one: a version we do not know explains a shape we do not know."""
     try:
         shape = msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except NO_JSON:
         return Rejection(Reason.BAD_JSON, detail)
     version = shape.get("v") if isinstance(shape, dict) else None
-    if isinstance(version, int) and version != HIT_VERSION:
+    if _is_int(version) and version != HIT_VERSION:
         return Rejection(Reason.BAD_VERSION, f"hit format {version}; this worker reads {HIT_VERSION}")
     return Rejection(Reason.BAD_HIT, detail)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
-from consumers.decode import decode
+from consumers.decode import Name, decode, name_in, name_of
 from consumers.deduplicate import Marks
 from consumers.enrich.event import enrich
 from consumers.log_reader.port import Record
@@ -22,7 +22,7 @@ from schemas.event import Event
 from schemas.hit import Hit
 from schemas.rejection import Reason, Rejection
 
-NO_NAME = 0  # a record that is no hit has no spool; its row in `batches` has spool 0
+NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -36,7 +36,8 @@ class Prepared(msgspec.Struct):
     """One record on its way: its event, or why it has none."""
 
     record: Record
-    hit: Hit | None
+    name: Name
+    site: str = ""
     event: Event | None = None
     rejection: Rejection | None = None
     resent: bool = False
@@ -51,12 +52,8 @@ def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey
     """Return the visitors whose earlier sessions must be read before the batch can be sessionized."""
     wanted: set[VisitorKey] = set()
     for item in prepared:
-        event, hit = item.event, item.hit
-        if event is None or hit is None or event.visitor_id == 0:
-            continue
-        if hit.new_visitor and not hit.replay_of:  # the id was minted with this hit
-            continue
-        if state.needs_lookup(event.ts):
+        event = item.event
+        if event is not None and event.visitor_id != 0 and state.needs_lookup(event.ts):
             wanted.add((event.site, event.visitor_id))
     return wanted
 
@@ -86,31 +83,40 @@ def finish(prepared: Sequence[Prepared], state: SessionState) -> Loaded:
 
 def _prepare(record: Record, marks: Marks, rules: Rules) -> Prepared:
     decoded = decode(record.value)
+    hit = None if isinstance(decoded, Rejection) else decoded
+    name = name_of(hit) if hit else name_in(record.value) or NO_NAME
+    if name is not NO_NAME and marks.resent(name.spool_id, name.spool_seq):
+        return Prepared(record, name, resent=True)
     if isinstance(decoded, Rejection):
-        return Prepared(record, None, rejection=decoded)
-    hit = decoded
-    if marks.resent(int(hit.spool_id, 16), hit.spool_seq):
-        return Prepared(record, hit, resent=True)
+        return Prepared(record, name, rejection=decoded)
+    made = _event(decoded, rules)
+    if isinstance(made, Rejection):
+        return Prepared(record, name, _site_of(decoded), rejection=made)
+    return Prepared(record, name, made.site, event=made)
+
+
+def _event(hit: Hit, rules: Rules) -> Event | Rejection:
     try:
         validated = validate(hit, rules.limits)
         if isinstance(validated, Rejection):
-            return Prepared(record, hit, rejection=validated)
+            return validated
         event, referrer = validated
         enrich(event, hit.user_agent, referrer, rules.domains)
     except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
-        return Prepared(record, hit, rejection=Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}"))
-    return Prepared(record, hit, event=event)
+        return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
+    return event
+
+
+def _site_of(hit: Hit) -> str:
+    site = hit.event.get("s") if hit.event else None
+    return site[:64] if isinstance(site, str) else ""
 
 
 def _count(counts: dict[int, SpoolCount], item: Prepared) -> SpoolCount:
-    hit = item.hit
-    if hit is None:
-        name, seq, received_at = NO_NAME, 0, 0
-    else:
-        name, seq, received_at = int(hit.spool_id, 16), hit.spool_seq, hit.received_at
-    count = counts.get(name)
+    spool_id, seq, received_at = item.name
+    count = counts.get(spool_id)
     if count is None:
-        count = counts[name] = SpoolCount(name, seq, seq, received_at)
+        count = counts[spool_id] = SpoolCount(spool_id, seq, seq, received_at)
     count.seq_min = min(count.seq_min, seq)
     count.seq_max = max(count.seq_max, seq)
     count.received_at = max(count.received_at, received_at)
@@ -120,15 +126,5 @@ def _count(counts: dict[int, SpoolCount], item: Prepared) -> SpoolCount:
 def _rejected(item: Prepared) -> RejectedRecord:
     if item.rejection is None:
         raise AssertionError("a record without an event has a rejection")
-    hit = item.hit
-    if hit is None:
-        return RejectedRecord(item.record, item.rejection, 0, "", NO_NAME, 0)
-    site = hit.event.get("s") if hit.event else None
-    return RejectedRecord(
-        item.record,
-        item.rejection,
-        hit.received_at,
-        site[:64] if isinstance(site, str) else "",
-        int(hit.spool_id, 16),
-        hit.spool_seq,
-    )
+    spool_id, seq, received_at = item.name
+    return RejectedRecord(item.record, item.rejection, received_at, item.site, spool_id, seq)

@@ -1,0 +1,92 @@
+"""What a batch became, as columns; each column a value per row, of the type its table has."""
+
+import re
+from decimal import Decimal
+from importlib.resources import files
+from ipaddress import ip_address
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support.simulated_hits import BASE_MS
+
+from consumers.batch import Batch, RejectedRecord, SpoolCount
+from consumers.log_reader.port import Record
+from consumers.rows import NO_ADDRESS, batch_columns, event_columns, packed_address, rejected_columns
+from schemas.event import Event, Item
+from schemas.rejection import Reason, Rejection
+
+BATCH = Batch("hits", 3, 10, 19, BASE_MS, [])
+
+
+def event(**fields):
+    required = {
+        "site": "shop",
+        "event_name": "PageView",
+        "visitor_id": 7,
+        "ts": BASE_MS,
+        "ts_source": "client",
+        "received_at": BASE_MS + 1,
+        "source": "pixel",
+        "spool_id": 1,
+        "spool_seq": 2,
+    }
+    return Event(**required | fields)
+
+
+def columns_of(table):
+    text = files("schemas").joinpath("clickhouse", "0001_events.sql").read_text()
+    body = re.search(rf"CREATE TABLE IF NOT EXISTS {table}\n\((.*?)\n\)\nENGINE", text, re.DOTALL)[1]
+    return [line.split()[0] for line in body.splitlines() if re.match(r"    [a-z_]+ ", line) and "INDEX" not in line]
+
+
+def test_events():
+    item = Item("s", "n", "c", Decimal("1.5"), 2)
+    columns = event_columns(BATCH, [(10, event(ip="192.0.2.0", items=(item,))), (12, event(value=Decimal("0.1")))])
+    assert set(columns) == set(columns_of("events"))
+    assert columns["log_offset"] == [10, 12]
+    assert columns["log_partition"] == [3, 3]
+    assert (columns["batch_first"], columns["batch_last"]) == ([10, 10], [19, 19])
+    assert columns["ts"] == (BASE_MS, BASE_MS)
+    assert columns["items"] == ((item,), ())
+    assert columns["value"] == (Decimal(0), Decimal("0.1"))
+    assert columns["ip"] == [bytes(10) + b"\xff\xff\xc0\x00\x02\x00", NO_ADDRESS]
+
+
+def test_rejected():
+    rejection = Rejection(Reason.BAD_JSON, "why")
+    named = RejectedRecord(Record(11, b"", b"raw"), rejection, BASE_MS + 5, "shop", 1, 2)
+    nameless = RejectedRecord(Record(12, b"", b"\xff"), rejection, 0, "", 0, 0)
+    columns = rejected_columns(BATCH, [named, nameless])
+    assert set(columns) == set(columns_of("rejected"))
+    assert columns["received_at"] == [BASE_MS + 5, BASE_MS], "a record that names no time gets the batch's"
+    assert columns["raw"] == [b"raw", b"\xff"]
+    assert columns["reason"] == ["bad_json", "bad_json"]
+    assert columns["log_offset"] == [11, 12]
+
+
+def test_batches():
+    columns = batch_columns(
+        BATCH, [SpoolCount(1, 5, 9, BASE_MS + 5, 1, 2, 3, 4, 5), SpoolCount(0, 0, 0, 0, rejected=1)]
+    )
+    assert set(columns) == set(columns_of("batches")) - {"loaded_at"}
+    assert columns["topic"] == ["hits", "hits"]
+    assert columns["received_at"] == [BASE_MS + 5, BASE_MS]
+    assert [columns[name][0] for name in ("inserted", "rejected", "duplicate", "filtered", "resent")] == [1, 2, 3, 4, 5]
+
+
+def test_every_column_has_a_value_per_row():
+    for columns in (event_columns(BATCH, [(10, event())] * 3), batch_columns(BATCH, [SpoolCount(1, 0, 0, 0)] * 3)):
+        assert {len(values) for values in columns.values()} == {3}
+
+
+@given(st.ip_addresses())
+def test_any_address_is_16_bytes_and_comes_back(address):
+    packed = packed_address(str(address))
+    assert len(packed) == 16
+    back = ip_address(packed)
+    assert address in (back, back.ipv4_mapped)
+
+
+@given(st.text(max_size=20))
+def test_what_is_no_address_is_none(text):
+    assert len(packed_address(text)) == 16

@@ -1,0 +1,64 @@
+"""The cache of sessions knows what it does not know."""
+
+from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS
+
+from consumers.session_state import EVICTION_STEP_MS, SessionState
+from schemas.session import Session, SessionRule
+
+RULE = SessionRule()
+KEY = ("shop", 7)
+KEEP = 2 * DAY_MS
+
+
+def session(ident=1, last=BASE_MS):
+    return Session(ident, last, last, last, 0, "Direct", ())
+
+
+def test_a_fresh_partition_needs_no_look():
+    state = SessionState(RULE, KEEP)
+    assert not state.needs_lookup(BASE_MS)
+    assert not state.needs_lookup(RULE.gap_ms)
+
+
+def test_a_rebuilt_state_is_complete_from_its_horizon():
+    state = SessionState(RULE, KEEP, BASE_MS)
+    assert state.horizon_ms == BASE_MS - KEEP
+    assert not state.needs_lookup(BASE_MS - KEEP + RULE.gap_ms)
+    assert state.needs_lookup(BASE_MS - KEEP + RULE.gap_ms - 1)
+
+
+def test_eviction_takes_what_ended_before_the_horizon_and_says_so():
+    state = SessionState(RULE, KEEP)
+    state.open(KEY, session(1, BASE_MS))
+    state.open(KEY, session(2, BASE_MS + HOUR_MS))
+    state.open(("shop", 8), session(3, BASE_MS))
+    state.evict(BASE_MS + KEEP + HOUR_MS)
+    assert [found.id for found in state.of(KEY)] == [2], "one that ends at the horizon stays"
+    assert len(state) == 1
+    assert state.needs_lookup(BASE_MS + HOUR_MS + RULE.gap_ms - 1)
+    assert not state.needs_lookup(BASE_MS + HOUR_MS + RULE.gap_ms)
+
+
+def test_the_horizon_moves_in_steps_and_never_back():
+    state = SessionState(RULE, KEEP, BASE_MS)
+    horizon = state.horizon_ms
+    state.evict(BASE_MS + EVICTION_STEP_MS - 1)
+    state.evict(0)
+    assert state.horizon_ms == horizon
+    state.evict(BASE_MS + EVICTION_STEP_MS)
+    assert state.horizon_ms == horizon + EVICTION_STEP_MS
+
+
+def test_sessions_that_may_still_grow_are_never_evicted_however_small_the_cache():
+    state = SessionState(RULE, 0, BASE_MS)
+    assert state.horizon_ms == BASE_MS - RULE.gap_ms - RULE.length_ms_max
+
+
+def test_what_is_known_stays_and_what_was_read_is_added():
+    state = SessionState(RULE, KEEP)
+    known = session(1)
+    state.open(KEY, known)
+    state.merge([(KEY, session(1, BASE_MS - 1)), (KEY, session(2)), (("blog", 7), session(3))])
+    assert [found.id for found in state.of(KEY)] == [1, 2]
+    assert state.of(KEY)[0] is known
+    assert [found.id for found in state.of(("blog", 7))] == [3]

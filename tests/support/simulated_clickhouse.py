@@ -1,0 +1,167 @@
+"""ClickHouse in memory, as far as the worker's guarantee depends on it; fills `clickhouse_store.Client`.
+
+It behaves as the real one was measured to (FACTS):
+- An insert is one block per table partition (month), each there or not; several are not atomic together, and the view's
+  target is filled after the table. A kill between leaves the insert half-done; a killed client's insert may land later.
+- A block whose token is in its table's window adds nothing, whatever its rows are. The window is the table's, all log
+  partitions share it, and it forgets the oldest. The view's target has a window of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from consumers import clickhouse_store as sql
+from schemas.errors import FatalError
+
+Row = dict[str, Any]
+Step = Callable[[], None]
+WINDOW = 100_000
+_PRESENT = re.compile(r"\s*SELECT (\w+) FROM (\w+)\s+WHERE log_partition = \{partition.*batch_last = \{last", re.DOTALL)
+_VISITOR = re.compile(r"\('([^']*)',(\d+)\)")
+_MONTH_MS = 31 * 86_400_000  # near enough to a calendar month: what counts is that blocks are cut
+
+
+class Table:
+    """Rows and the tokens of the blocks that were inserted last; `window` 0 remembers nothing."""
+
+    def __init__(self, window: int) -> None:
+        self.rows: list[Row] = []
+        self.blocks = 0
+        self._window = window
+        self._slots: dict[tuple[str, int], None] = {}
+
+    def add(self, slot: tuple[str, int], rows: list[Row]) -> None:
+        """Add a block unless its token is remembered."""
+        if slot in self._slots:
+            return
+        self.rows += rows
+        self.blocks += 1
+        self._slots[slot] = None
+        while len(self._slots) > self._window:
+            del self._slots[next(iter(self._slots))]
+
+
+class SimulatedClickHouse:
+    """The tables `events`, `rejected`, `batches`, and `session_parts`, which a view fills from `events`."""
+
+    def __init__(self, window: int = WINDOW) -> None:
+        names = ("events", "rejected", "batches", "session_parts")
+        self.tables = {name: Table(window) for name in names}
+
+    def rows(self, table: str) -> list[Row]:
+        """Return a table's rows."""
+        return self.tables[table].rows
+
+    def blocks_of(self, table: str, columns: dict[str, Any], token: str) -> Iterator[Step]:
+        """Yield what an insert does, one atomic block after the other."""
+        if not columns or any(len(values) == 0 for values in columns.values()):
+            raise FatalError("an insert without rows")
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        yield from self._cut(table, rows, "received_at", token)
+        if table == "events":
+            yield from self._cut("session_parts", _parts(rows), "session_start", token)
+
+    def _cut(self, table: str, rows: list[Row], time: str, token: str) -> Iterator[Step]:
+        months: dict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            months[row[time] // _MONTH_MS].append(row)
+        for month, block in months.items():
+            yield lambda month=month, block=block: self.tables[table].add((token, month), block)
+
+    # the client
+
+    def insert(self, table: str, columns: Any, *, token: str) -> None:
+        """Insert at once and whole."""
+        for step in self.blocks_of(table, columns, token):
+            step()
+
+    def query(self, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Answer the store's own queries, by what they mean."""
+        given = parameters or {}
+        if text == sql._RESUME_MARKS:
+            return self._marks(given)
+        if text == sql._RESUME_END:
+            lasts = [row["batch_last"] for row in self.rows("batches") if _of(row, given)]
+            return [(max(lasts, default=0), len(lasts))]
+        if text == sql._RESUME_NEWEST:
+            found = [row["received_at"] for row in self._events(given)]
+            return [(max(found, default=0), len(found))]
+        if text.startswith(sql._SESSIONS):
+            return self._sessions(text.removeprefix(sql._SESSIONS), given)
+        present = _PRESENT.match(text)
+        if present is None:
+            raise FatalError(f"the simulation does not know this query: {text}")
+        return [(row[present[1]],) for row in self.rows(present[2]) if _of_batch(row, given)]
+
+    def _marks(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        highest: dict[int, int] = {}
+        for row in self.rows("batches"):
+            if _of(row, given) and row["batch_last"] < given["before"]:
+                highest[row["spool_id"]] = max(row["seq_max"], highest.get(row["spool_id"], 0))
+        return list(highest.items())
+
+    def _events(self, given: dict[str, Any]) -> list[Row]:
+        here = [row for row in self.rows("events") if row["log_partition"] == given["partition"]]
+        return [row for row in here if row["log_offset"] < given["before"]]
+
+    def _sessions(self, condition: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        rows = [row for row in self._events(given) if row["visitor_id"]]
+        ended_after = given.get("ended_after", 0)
+        if condition == sql._ENDED_AFTER:
+            rows = [row for row in rows if row["ts"] >= given["since"]]
+        else:
+            wanted = {(site, int(visitor)) for site, visitor in _VISITOR.findall(condition)}
+            rows = [row for row in rows if (row["site"], row["visitor_id"]) in wanted]
+        groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        for row in sorted(rows, key=lambda row: row["log_offset"]):
+            groups[row["site"], row["visitor_id"], row["session_id"]].append(row)
+        found = [_session(key, group, given["ids"]) for key, group in groups.items()]
+        return [row for row in found if row[5] >= ended_after]
+
+
+def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]:
+    first = rows[0]
+    names = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id", "click_id_type")
+    with_id = [(row["log_offset"], row["event_name"], row["event_id"]) for row in rows if row["event_id"]]
+    return (
+        *key,
+        first["session_start"],
+        min(row["ts"] for row in rows),
+        max(row["ts"] for row in rows),
+        first["log_offset"],
+        first["channel"],
+        [first[name] for name in names],
+        with_id[-ids:],
+    )
+
+
+def _parts(rows: list[Row]) -> list[Row]:
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["visitor_id"]:
+            groups[row["site"], row["visitor_id"], row["session_id"], row["session_start"]].append(row)
+    return [
+        {
+            "site": site,
+            "visitor_id": visitor,
+            "session_id": ident,
+            "session_start": start,
+            "events": len(group),
+            "first_ts": min(row["ts"] for row in group),
+            "last_ts": max(row["ts"] for row in group),
+        }
+        for (site, visitor, ident, start), group in groups.items()
+    ]
+
+
+def _of(row: Row, given: dict[str, Any]) -> bool:
+    return bool(row["log_partition"] == given["partition"] and row["topic"] == given["topic"])
+
+
+def _of_batch(row: Row, given: dict[str, Any]) -> bool:
+    place = (row["log_partition"], row["batch_first"], row["batch_last"])
+    return place == (given["partition"], given["first"], given["last"])

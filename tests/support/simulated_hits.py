@@ -1,0 +1,50 @@
+"""Hits for tests: the bytes of a record as the collector writes them, with just the fields that a test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+
+from consumers.log_reader.port import Record
+from schemas.hit import HIT_VERSION
+
+BASE_MS = 1_750_000_000_000  # 2025-06-15
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+MONTH_MS = 31 * DAY_MS
+
+
+def hit(
+    seq: int = 0,
+    *,
+    spool: int = 1,
+    visitor: int = 7,
+    at: int = BASE_MS,
+    params: Mapping[str, Any] | None = None,
+    event: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> bytes:
+    """Return a hit's JSON. `params` become the raw query (on top of `s=shop`), `event` a JSON event (likewise)."""
+    hit = {
+        "key": f"{visitor:016x}",
+        "v": HIT_VERSION,
+        "spool_id": f"{spool:016x}",
+        "spool_seq": seq,
+        "received_at": at,
+        "source": "pixel" if event is None else "beacon",
+        "visitor_id": f"{visitor:016x}",
+    }
+    if event is None:
+        hit["query"] = urlencode({"s": "shop"} | dict(params or {}))
+    else:
+        hit["event"] = {"s": "shop"} | dict(event)
+    return orjson.dumps(hit | fields)
+
+
+def records(values: list[bytes], start: int = 0) -> list[Record]:
+    """Return values as records of one partition, from offset `start` on."""
+    return [Record(start + place, value[8:24], value) for place, value in enumerate(values)]
