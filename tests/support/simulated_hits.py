@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
+import msgspec
 
 from consumers.log_reader.port import Record
 from schemas.hit import HIT_VERSION
@@ -42,7 +42,7 @@ def hit(
         hit["query"] = urlencode({"s": "shop"} | dict(params or {}))
     else:
         hit["event"] = {"s": "shop"} | dict(event)
-    return orjson.dumps(hit | fields)
+    return msgspec.json.encode(hit | fields)
 
 
 def records(values: list[bytes], start: int = 0) -> list[Record]:
