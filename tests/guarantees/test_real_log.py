@@ -8,7 +8,7 @@ from collections import defaultdict
 import crawleruseragents
 import pytest
 from support.box import Box
-from support.promise import check_ledger, check_sessions
+from support.promise import CLICK_IDS, check_ledger, check_sessions
 from support.sessions_reference import carried_campaign, sessions
 from support.shared_data import shared
 
@@ -16,7 +16,6 @@ from benchmarks.access_log import AccessLog, visitor_of
 from benchmarks.http_sender import Pace, Target, send
 
 LINES = 10_000
-CLICK_IDS = ("gclid", "gbraid", "wbraid", "fbclid", "msclkid", "yclid")
 
 
 @pytest.mark.timeout(180)

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from support.box import Box
-from support.sessions_reference import NO_SESSION, sessions
+from support.sessions_reference import NO_SESSION, carried_campaign, sessions
+
+CLICK_IDS = ("gclid", "gbraid", "wbraid", "fbclid", "msclkid", "yclid")
 
 
 def check_each_once(box: Box, acknowledged: Iterable[int], unknown: Iterable[int]) -> None:
@@ -27,11 +29,10 @@ def check_each_once(box: Box, acknowledged: Iterable[int], unknown: Iterable[int
 def check_sessions(box: Box) -> int:
     """Sessions equal CONTRACT's rule on the stored rows in log order; `sessions` equals `events`. Return how many."""
     rows = box.query(
-        "SELECT site, visitor_id, toUnixTimestamp64Milli(ts) AS ts, log_partition, log_offset, utm_source, utm_medium,"
-        " utm_campaign, utm_term, utm_content, click_id, click_id_type, session_id,"
+        "SELECT site, visitor_id, toUnixTimestamp64Milli(ts) AS ts, log_partition, log_offset, url_query, session_id,"
         " toUnixTimestamp64Milli(session_start) AS session_start FROM events"
     )
-    place, expected = sessions(rows)
+    place, expected = sessions([row | carried_campaign(row["url_query"], CLICK_IDS) for row in rows])
     stored = defaultdict(set)
     for row, index in zip(rows, place, strict=True):
         if index == NO_SESSION:
