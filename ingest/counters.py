@@ -1,0 +1,99 @@
+"""What a collector counts: plain integers, bumped on the hot path and read by `metrics.py` when somebody asks.
+
+Invariant: every request is in `answers` under its status once its answer was handed to the kernel, and every one that
+was not kept is also in `refused` under one of the closed reasons below. Nothing is dropped without a count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Refusal(StrEnum):
+    """Why a request or a connection was refused, or cut off; the metric's label."""
+
+    MALFORMED = "malformed"  # 400: not HTTP, or HTTP we must not guess about
+    TARGET_TOO_LONG = "target_too_long"  # 414
+    HEAD_TOO_LARGE = "head_too_large"  # 431
+    BODY_TOO_LARGE = "body_too_large"  # 413
+    TOO_MANY_EVENTS = "too_many_events"  # 413
+    HIT_TOO_LARGE = "hit_too_large"  # 413
+    BAD_CONTENT_TYPE = "bad_content_type"  # 400
+    BAD_BODY = "bad_body"  # 400: no JSON, too deep, or no objects
+    NOT_FOUND = "not_found"  # 404
+    METHOD_NOT_ALLOWED = "method_not_allowed"  # 405
+    SLOW_REQUEST = "slow_request"  # 408
+    SPOOL_FULL = "spool_full"  # 503
+    TOO_MANY_CONNECTIONS = "too_many_connections"  # closed at once
+    SLOW_READER = "slow_reader"  # does not read its answers: cut off
+
+
+GROUP_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Counters:
+    """The counters of one collector process."""
+
+    __slots__ = (
+        "answers",
+        "connections_open",
+        "connections_opened",
+        "group_sizes",
+        "groups",
+        "hit_bytes",
+        "hits_kept",
+        "refused",
+        "segments",
+        "syncs",
+        "visitors_minted",
+    )
+
+    def __init__(self) -> None:
+        self.hits_kept = 0
+        self.hit_bytes = 0
+        self.groups = 0
+        self.group_sizes = [0] * (len(GROUP_BUCKETS) + 1)
+        self.syncs = 0
+        self.segments = 0
+        self.connections_opened = 0
+        self.connections_open = 0
+        self.visitors_minted = 0
+        self.answers: Counter[int] = Counter()
+        self.refused: Counter[Refusal] = Counter()
+
+    def group(self, hits: int, size: int) -> None:
+        """Count one group commit of `hits` kept hits, `size` bytes of JSON in all."""
+        self.hits_kept += hits
+        self.hit_bytes += size
+        self.groups += 1
+        bucket = 0
+        while bucket < len(GROUP_BUCKETS) and hits > GROUP_BUCKETS[bucket]:
+            bucket += 1
+        self.group_sizes[bucket] += 1
+
+    def as_dict(self) -> dict[str, int]:
+        """Return all counts by flat name (`answers.200`, `refused.malformed`, `group_sizes.3`), fit to be summed."""
+        flat = {
+            "hits_kept": self.hits_kept,
+            "hit_bytes": self.hit_bytes,
+            "groups": self.groups,
+            "syncs": self.syncs,
+            "segments": self.segments,
+            "connections_opened": self.connections_opened,
+            "connections_open": self.connections_open,
+            "visitors_minted": self.visitors_minted,
+        }
+        flat.update({f"answers.{status}": count for status, count in self.answers.items()})
+        flat.update({f"refused.{reason}": self.refused[reason] for reason in Refusal})
+        flat.update({f"group_sizes.{bucket}": count for bucket, count in enumerate(self.group_sizes)})
+        return flat
+
+
+def add_up(snapshots: list[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sums of several processes' `as_dict`."""
+    total: Counter[str] = Counter()
+    for snapshot in snapshots:
+        total.update(snapshot)
+    return dict(total)

@@ -1,0 +1,56 @@
+"""The body of `POST /e`: one event, an array of events, or `{"events": [...]}`, as JSON. Pure.
+
+Promise: what comes out is a list of JSON objects, each within the limits, or the closed reason why not. Whether an
+event means anything is the worker's business. Numbers and texts are as orjson reads them: NaN, Infinity, lone
+surrogates and what is not UTF-8 are no JSON; of a repeated key the last counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from ingest.counters import Refusal
+from ingest.http_strict import RefusedError
+
+MEDIA_TYPES = (b"application/json", b"text/plain")
+
+
+def parse_events(body: bytes, content_type: bytes | None, events_max: int, depth_max: int) -> list[dict[str, Any]]:
+    """Return the events of a body; [] for an empty array. A missing content type is fine. Raises RefusedError."""
+    if content_type is not None and content_type.partition(b";")[0].strip().lower() not in MEDIA_TYPES:
+        raise RefusedError(Refusal.BAD_CONTENT_TYPE)
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RefusedError(Refusal.BAD_BODY) from error
+    if body.count(b"[") + body.count(b"{") > depth_max and depth(value, depth_max) > depth_max:
+        raise RefusedError(Refusal.BAD_BODY)
+    if isinstance(value, dict) and "events" in value:
+        value = value["events"]
+        if not isinstance(value, list):
+            raise RefusedError(Refusal.BAD_BODY)
+    events = value if isinstance(value, list) else [value]
+    if len(events) > events_max:
+        raise RefusedError(Refusal.TOO_MANY_EVENTS)
+    if not all(isinstance(event, dict) for event in events):
+        raise RefusedError(Refusal.BAD_BODY)
+    return events
+
+
+def depth(value: object, depth_max: int) -> int:
+    """Return how deeply objects and arrays nest in a JSON value, counting no further than `depth_max` + 1."""
+    level: list[object] = [value]
+    found = 0
+    while level and found <= depth_max:
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        containers = any(isinstance(item, (dict, list)) for item in level)
+        found += containers
+        level = [item for item in inner if isinstance(item, (dict, list))]
+    return found

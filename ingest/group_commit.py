@@ -1,0 +1,226 @@
+"""Group commit: the hits of one event-loop tick are appended with one write, then their answers go out (invariant 1).
+
+- Answers leave in the order in which requests were added, so also in request order on every connection; an answer that
+  keeps nothing goes through the same queue.
+- A group is closed at `group_hits_max` hits or before it would pass `group_bytes_max`, else at the end of the tick. A
+  request whose hits alone are larger is a group of its own.
+- With `sync = "disk"` answers wait for an fdatasync in a thread, one at a time; groups appended meanwhile share the
+  next one.
+- What the spool does not keep is answered 503 and counted. While it is full, making room is tried again every
+  RETRY_FULL_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from ingest.counters import Counters, Refusal
+from ingest.hit_builder import HitBuilder
+from ingest.spool import Spool
+
+RETRY_FULL_S = 0.25
+
+log = logging.getLogger(__name__)
+
+
+class Waiting(Protocol):
+    """A connection as the group sees it: it takes answers, and knows how many are still to come."""
+
+    unanswered: int
+    held: bool
+
+    def send(self, answer: bytes) -> None:
+        """Hand an answer to the kernel."""
+        ...
+
+    def proceed(self) -> None:
+        """Go on, now that all requests so far are answered: close, or read what was kept back."""
+        ...
+
+
+# A request that waits for its answer: its connection, how many of the group's hits are its own, status and answer when
+# they are kept, and the answer when they are not. A plain tuple, because one is made for every hit.
+Entry = tuple[Waiting, int, int, bytes, bytes]
+
+
+class GroupCommit:
+    """Collects one tick's requests; `now_s`, `builder` and `next_seq` are right for the hit that is added next."""
+
+    def __init__(self, spool: Spool, counters: Counters, *, hits_max: int, bytes_max: int, disk: bool) -> None:
+        self.builder = HitBuilder(spool.id)
+        self.bytes_max = min(bytes_max, spool.segment_bytes)
+        self.post_bytes_max = spool.segment_bytes
+        self.now_s = 0
+        self.failed: OSError | None = None
+        self._spool = spool
+        self._counters = counters
+        self._hits_max = hits_max
+        self._disk = disk
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._hits: list[bytes] = []
+        self._bytes = 0
+        self._entries: list[Entry] = []
+        self._scheduled = False
+        self._unsynced: list[Entry] = []
+        self._syncing = False
+        self._preparing = False
+        self._retry: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._prepare_soon()
+
+    def open(self, bytes_bound: int, hits: int = 1) -> int:
+        """Begin a request whose hits take at most `bytes_bound` bytes; return the number of its first hit.
+
+        Closes the group before it if both together would be too large. Sets the time of a fresh group.
+        """
+        count = len(self._hits)
+        if count and (self._bytes + bytes_bound > self.bytes_max or count + hits > self._hits_max):
+            self.flush()
+            count = 0
+        if not count:
+            now = time.time()
+            self.now_s = int(now)
+            self.builder.at(int(now * 1000))
+        return self._spool.next_seq + count
+
+    def add(self, entry: Entry, hits: list[bytes]) -> None:
+        """Add a request and its hits, built with the number that `open` gave."""
+        for hit in hits:
+            self._hits.append(hit)
+            self._bytes += len(hit) + 8
+        self._enter(entry)
+
+    def add_pixel(self, entry: Entry, hit: bytes) -> None:
+        """Add a request with one hit: `add` without the loop, for the hot path."""
+        self._hits.append(hit)
+        self._bytes += len(hit) + 8
+        self._enter(entry)
+
+    def _enter(self, entry: Entry) -> None:
+        entry[0].unanswered += 1
+        self._entries.append(entry)
+        if len(self._entries) >= self._hits_max or len(self._hits) >= self._hits_max:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_of_tick)
+
+    def _end_of_tick(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Append the group's hits with one write and answer, or hand the answers to the next sync."""
+        entries, self._entries = self._entries, []
+        hits, self._hits = self._hits, []
+        size, self._bytes = self._bytes, 0
+        if not entries:
+            return
+        if hits:
+            kept = self._spool.append(hits)
+            if kept:
+                self._counters.group(kept, size)
+            if kept < len(hits):
+                entries = self._refuse(entries, kept)
+            if self._spool.wants_prepare:
+                self._prepare_soon()
+        if self._disk:
+            self._unsynced += entries
+            self._sync_soon()
+        else:
+            self._answer(entries)
+
+    def _answer(self, entries: list[Entry]) -> None:
+        answers = self._counters.answers
+        for connection, _, status, answer, _ in entries:
+            answers[status] += 1
+            connection.send(answer)
+            connection.unanswered -= 1
+            if connection.held and not connection.unanswered:
+                self._loop.call_soon(connection.proceed)
+
+    def _refuse(self, entries: list[Entry], kept: int) -> list[Entry]:
+        """Return the entries with those refused whose hits are not all among the first `kept`."""
+        decided: list[Entry] = []
+        for entry in entries:
+            connection, hits, _, _, full_answer = entry
+            kept -= hits
+            if hits and kept < 0:
+                self._counters.refused[Refusal.SPOOL_FULL] += 1
+                decided.append((connection, 0, 503, full_answer, full_answer))
+            else:
+                decided.append(entry)
+        return decided
+
+    # waiting for the disk
+
+    def _sync_soon(self) -> None:
+        if self._syncing:
+            return
+        self._syncing = True
+        covered, self._unsynced = self._unsynced, []
+        if not any(hits for _, hits, _, _, _ in covered):
+            self._synced(covered, None)
+            return
+        self._counters.syncs += 1
+        future = self._loop.run_in_executor(self._thread, self._spool.sync)
+        future.add_done_callback(lambda done: self._synced(covered, done))
+
+    def _synced(self, covered: list[Entry], done: asyncio.Future[None] | None) -> None:
+        self._syncing = False
+        error = done.exception() if done is not None else None
+        if error is not None:  # what is on disk is unknown now, so nothing may be promised any more
+            log.critical("the spool cannot be synced, ending: %s", error)
+            self.failed = error if isinstance(error, OSError) else OSError(str(error))
+            covered = self._refuse(covered, 0)
+        self._answer(covered)
+        if self._unsynced:
+            self._sync_soon()
+
+    # room
+
+    def _prepare_soon(self) -> None:
+        if self._preparing:
+            return
+        self._preparing = True
+        future = self._loop.run_in_executor(self._thread, self._spool.prepare)
+        future.add_done_callback(self._prepared)
+
+    def _prepared(self, done: asyncio.Future[bool]) -> None:
+        self._counters.segments = self._spool.segments_begun
+        if done.result():
+            self._preparing = False
+        elif not self._closed:
+            self._retry = self._loop.call_later(RETRY_FULL_S, self._prepare_again)
+
+    def _prepare_again(self) -> None:
+        self._preparing = False
+        self._prepare_soon()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a hit that comes now can be kept."""
+        return not self._spool.full and self.failed is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for its answer."""
+        return not self._entries and not self._unsynced and not self._syncing
+
+    async def settled(self) -> None:
+        """Return when nothing waits for its answer; nothing may be added meanwhile."""
+        while not self.idle:
+            await asyncio.wrap_future(self._thread.submit(int))  # behind the sync that runs now
+
+    def close(self) -> None:
+        """End the thread; nothing may be waiting."""
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+        self._thread.shutdown(wait=True)
+        self._spool.close()

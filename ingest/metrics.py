@@ -1,0 +1,69 @@
+"""The collector's metrics for Prometheus: names and meanings, read from `Counters` when scraped.
+
+Promise: scraping costs the hot path nothing, and no label ever holds a site, a path or anything a client chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ingest.counters import GROUP_BUCKETS
+
+COUNTERS = {
+    "hits_kept": ("hitstream_collector_hits", "Hits appended to a spool."),
+    "hit_bytes": ("hitstream_collector_hit_bytes", "Bytes of JSON appended to a spool."),
+    "syncs": ("hitstream_collector_fdatasyncs", "fdatasync calls before answers (sync = disk)."),
+    "segments": ("hitstream_collector_segments", "Spool segments begun."),
+    "connections_opened": ("hitstream_collector_connections_opened", "Connections accepted."),
+    "visitors_minted": ("hitstream_collector_visitors_minted", "Visitor ids made."),
+}
+LABELLED = {
+    "answers": ("hitstream_collector_answers", "Answers handed to the kernel, by HTTP status.", "status"),
+    "refused": ("hitstream_collector_refused", "Requests and connections refused, by reason.", "reason"),
+}
+
+
+class CollectorMetrics(Collector):
+    """Exposes the summed counts of collector processes; `read` returns one `Counters.as_dict()` sum."""
+
+    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterator[Metric]:
+        """Return the families without counts, so that registering does not read."""
+        return families({})
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all families as they stand now."""
+        return families(self._read())
+
+
+def families(counts: Mapping[str, int]) -> Iterator[Metric]:
+    """Yield the metric families of flat counts (`Counters.as_dict`)."""
+    for key, (name, text) in COUNTERS.items():
+        yield CounterMetricFamily(name, text, value=counts.get(key, 0))
+    yield GaugeMetricFamily(
+        "hitstream_collector_connections_open", "Connections open now.", value=counts.get("connections_open", 0)
+    )
+    for prefix, (name, text, label) in LABELLED.items():
+        family = CounterMetricFamily(name, text, labels=[label])
+        for key, count in sorted(counts.items()):
+            kind, _, value = key.partition(".")
+            if kind == prefix:
+                family.add_metric([value], count)
+        yield family
+    yield _group_sizes(counts)
+
+
+def _group_sizes(counts: Mapping[str, int]) -> Metric:
+    buckets: list[tuple[str, float]] = []
+    running = 0
+    for place, bound in enumerate([*GROUP_BUCKETS, None]):
+        running += counts.get(f"group_sizes.{place}", 0)
+        buckets.append(("+Inf" if bound is None else str(bound), running))
+    family = HistogramMetricFamily("hitstream_collector_group_hits", "Hits appended with one write.")
+    family.add_metric([], buckets=buckets, sum_value=counts.get("hits_kept", 0))
+    return family

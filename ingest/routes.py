@@ -1,0 +1,185 @@
+"""What each request gets: the public port's table in CONTRACT, for requests that are well-formed HTTP.
+
+Promise: every request handed in adds exactly one entry to the group commit, so exactly one answer follows; what a
+request keeps, it keeps in that entry. The fast path and the strict reader meet in `pixel`, so that a request gets the
+same hit and the same answer whichever of them read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from infra.journal.frame import HEADER_BYTES
+from ingest import cors
+from ingest.client_address import ClientAddresses
+from ingest.counters import Counters, Refusal
+from ingest.event_body import parse_events
+from ingest.group_commit import GroupCommit, Waiting
+from ingest.hit_builder import HIT_FIXED_BYTES
+from ingest.http_response import (
+    PIXEL,
+    PIXEL_END,
+    PIXEL_HEAD,
+    PIXEL_START,
+    STATUS_OF,
+    closing,
+    kept_alive,
+    refusal,
+    response,
+)
+from ingest.http_strict import RefusedError, Request
+from ingest.pixel_head import ACCEPT_LANGUAGE, ADDRESS, COOKIE, PROTO, QUERY, REFERER, USER_AGENT, Fields, PixelHeads
+from ingest.visitor import Visitor, Visitors
+from schemas.settings import Settings
+
+PIXEL_METHODS = b"Allow: GET, HEAD\r\n"
+EVENTS_METHODS = b"Allow: POST, OPTIONS\r\n"
+POST_BYTES_MAX = 4 * 1024 * 1024  # of one POST's hits: each repeats the request's header fields
+
+Dress = Callable[[bytes], bytes]
+
+
+class Peer(NamedTuple):
+    """Who holds the other end of a connection: address, whether it is a trusted proxy, and the hit's `ip` member."""
+
+    host: str
+    trusted: bool
+    ip_member: bytes
+
+
+class Client(Waiting, Protocol):
+    """A connection as the routes see it."""
+
+    peer: Peer
+
+
+def as_is(answer: bytes) -> bytes:
+    """Return the answer of an HTTP/1.1 connection that stays open."""
+    return answer
+
+
+class Routes:
+    """Answers requests into `group`."""
+
+    def __init__(self, settings: Settings, group: GroupCommit, counters: Counters, heads: PixelHeads) -> None:
+        self._group = group
+        self._counters = counters
+        self._heads = heads
+        self._visitors = Visitors(
+            renew_s=settings.cookie_renew_s, secure=settings.cookie_secure, third_party=settings.third_party
+        )
+        self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
+        self._pixel_path = settings.pixel_path.encode()
+        self._events_path = settings.events_path.encode()
+        self._events_max = settings.post_events_max
+        self._depth_max = settings.json_depth_max
+        self._members_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
+        self._retry_after = b"Retry-After: %d\r\n" % settings.retry_after_s
+        self._full = refusal(Refusal.SPOOL_FULL, self._retry_after)
+
+    def peer(self, host: str) -> Peer:
+        """Return what to know of a connection's other end."""
+        return Peer(host, self._addresses.trusts(host), self._addresses.member(host, None))
+
+    def pixel(self, client: Client, fields: Fields, dress: Dress = as_is) -> None:
+        """Keep a pixel's hit and answer with the GIF."""
+        peer = client.peer
+        ip = self._addresses.member(peer.host, fields[ADDRESS]) if peer.trusted else peer.ip_member
+        members = b"".join(
+            (
+                ip,
+                fields[USER_AGENT] or b"",
+                fields[REFERER] or b"",
+                fields[ACCEPT_LANGUAGE] or b"",
+                fields[QUERY] or b"",
+            )
+        )
+        if len(members) > self._members_bytes_max:
+            self._refuse(client, Refusal.HIT_TOO_LARGE, dress)
+            return
+        group = self._group
+        seq = group.open(len(members) + HIT_FIXED_BYTES)
+        visitor = self._visitor(fields[COOKIE], group.now_s)
+        cookie = self._cookie(visitor, peer, fields)
+        hit = group.builder.pixel(seq, visitor, members)
+        answer = PIXEL_START + cookie + PIXEL_END if cookie else PIXEL
+        if dress is as_is:
+            group.add_pixel((client, 1, 200, answer, self._full), hit)
+        else:
+            group.add_pixel((client, 1, 200, dress(answer), dress(self._full)), hit)
+
+    def request(self, client: Client, request: Request, *, keep_alive: bool) -> None:
+        """Answer a request that the strict reader read."""
+        dress = closing if not keep_alive else kept_alive if request.http_1_0 else as_is
+        if request.path == self._pixel_path:
+            if request.method == b"GET":
+                self.pixel(client, self._heads.fields_of(request), dress)
+            elif request.method == b"HEAD":
+                self._answer(client, 200, dress(PIXEL_HEAD))
+            else:
+                self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PIXEL_METHODS)
+        elif request.path == self._events_path:
+            lines = cors.answer_lines(request.header(b"origin"))
+            if request.method == b"POST":
+                try:
+                    self._events(client, request, lines, dress)
+                except RefusedError as error:
+                    self._refuse(client, error.reason, dress, lines)
+            elif request.method == b"OPTIONS":
+                preflight = cors.preflight_lines(request.header(b"origin"))
+                self._answer(client, 204, dress(response(204, EVENTS_METHODS + preflight, None)))
+            else:
+                self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, EVENTS_METHODS + lines)
+        else:
+            self._refuse(client, Refusal.NOT_FOUND, dress)
+
+    def refuse_and_close(self, client: Client, reason: Refusal) -> None:
+        """Answer what is no well-formed request; the caller closes the connection behind it."""
+        self._refuse(client, reason, closing)
+
+    def _events(self, client: Client, request: Request, lines: bytes, dress: Dress) -> None:
+        """Keep all events of a POST, or none."""
+        events = parse_events(request.body, request.header(b"content-type"), self._events_max, self._depth_max)
+        if not events:
+            self._answer(client, 204, dress(response(204, lines, None)))
+            return
+        bodies = [orjson.dumps(event) for event in events]
+        fields = self._heads.fields_of(request)
+        peer = client.peer
+        ip = self._addresses.member(peer.host, fields[ADDRESS]) if peer.trusted else peer.ip_member
+        members = b"".join((ip, fields[USER_AGENT] or b"", fields[REFERER] or b"", fields[ACCEPT_LANGUAGE] or b""))
+        sizes = [len(members) + len(body) for body in bodies]
+        bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
+        if max(sizes) > self._members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
+            raise RefusedError(Refusal.HIT_TOO_LARGE)
+        group = self._group
+        seq = group.open(bound, len(bodies))
+        visitor = self._visitor(fields[COOKIE], group.now_s)
+        lines += self._cookie(visitor, peer, fields)
+        hits = group.builder.beacons(seq, visitor, members, bodies)
+        full = refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
+        group.add((client, len(hits), 204, dress(response(204, lines, None)), dress(full)), hits)
+
+    def _visitor(self, cookie: bytes | None, now_s: int) -> Visitor:
+        known = self._visitors.read(cookie, now_s)
+        if known is not None:
+            return known
+        self._counters.visitors_minted += 1
+        return Visitor(self._visitors.mint(), now_s, new=True)
+
+    def _cookie(self, visitor: Visitor, peer: Peer, fields: Fields) -> bytes:
+        """Return the Set-Cookie line if the visitor is new or the cookie is due for renewal, else nothing."""
+        if not visitor.new and not self._visitors.due(visitor.birth_s, self._group.now_s):
+            return b""
+        https = peer.trusted and self._addresses.https(fields[ADDRESS], fields[PROTO])
+        return self._visitors.set_cookie(visitor.id, visitor.birth_s, https=https)
+
+    def _answer(self, client: Client, status: int, answer: bytes) -> None:
+        self._group.add((client, 0, status, answer, answer), [])
+
+    def _refuse(self, client: Client, reason: Refusal, dress: Dress, lines: bytes = b"") -> None:
+        self._counters.refused[reason] += 1
+        self._answer(client, STATUS_OF[reason], dress(refusal(reason, lines)))

@@ -1,0 +1,97 @@
+"""The visitor id and its cookie `_hs=<16 hex digits>.<birth second>`. Pure but for the random source passed in.
+
+- An id is 64 random bits, never 0, drawn in batches. Id and birth never change, also when the cookie is sent again.
+- A cookie is read as absent when it is malformed, stands there twice (in one Cookie field or in two), or was born more
+  than a day ahead.
+- The cookie holds no more than id and birth, so "due for renewal" is decided from these alone: every answer to a
+  visitor born more than `cookie_renew_s` ago carries it again. An active visitor's cookie therefore never runs out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+COOKIE_NAME = b"_hs"
+COOKIE_MAX_AGE_S = 34_128_000
+BORN_AHEAD_S_MAX = 86_400
+MINT_BATCH = 512
+
+_COOKIE = re.compile(rb"_hs=([0-9a-f]{16})\.([1-9][0-9]{0,10})[ \t]*(?=;|\Z)").match
+_NONE = b"0" * 16
+
+
+class Visitor(NamedTuple):
+    """A visitor: id as 16 hex digits, birth in seconds since 1970; `new` when this very request made the id."""
+
+    id: bytes
+    birth_s: int
+    new: bool
+
+
+class Visitors:
+    """Reads, makes and writes visitor cookies. `random(n)` returns n random bytes."""
+
+    def __init__(
+        self,
+        *,
+        renew_s: int,
+        secure: bool,
+        third_party: bool,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._renew_s = renew_s
+        self._random = random
+        self._ids: list[bytes] = []
+        suffix = b"; Path=/; HttpOnly; Max-Age=%d" % COOKIE_MAX_AGE_S
+        plain = suffix + b"; SameSite=Lax"
+        if third_party:
+            self._attributes = self._attributes_https = suffix + b"; SameSite=None; Secure; Partitioned"
+        else:
+            self._attributes_https = plain + b"; Secure"
+            self._attributes = self._attributes_https if secure else plain
+
+    def read(self, cookie: bytes | None, now_s: int) -> Visitor | None:
+        """Return the visitor of a Cookie field's value, or None where it holds no valid `_hs` cookie."""
+        if cookie is None:
+            return None
+        at = cookie.find(b"_hs=")
+        if at < 0:
+            return None
+        if cookie.find(b"_hs", at + 3) >= 0 or (at and cookie[at - 2 : at] != b"; "):
+            return self._read_slowly(cookie, now_s)
+        match = _COOKIE(cookie, at)
+        if match is None:
+            return None
+        visitor, birth = match.groups()
+        birth_s = int(birth)
+        if birth_s > now_s + BORN_AHEAD_S_MAX or visitor == _NONE:
+            return None
+        return Visitor(visitor, birth_s, new=False)
+
+    def mint(self) -> bytes:
+        """Return a fresh id."""
+        while True:
+            if not self._ids:
+                digits = self._random(8 * MINT_BATCH).hex().encode()
+                self._ids = [digits[at : at + 16] for at in range(0, len(digits), 16)]
+            fresh = self._ids.pop()
+            if fresh != _NONE:
+                return fresh
+
+    def due(self, birth_s: int, now_s: int) -> bool:
+        """Whether the cookie is to be sent again."""
+        return now_s - birth_s > self._renew_s
+
+    def set_cookie(self, visitor: bytes, birth_s: int, *, https: bool) -> bytes:
+        """Return the Set-Cookie line, CR LF included."""
+        attributes = self._attributes_https if https else self._attributes
+        return b"Set-Cookie: _hs=%b.%d%b\r\n" % (visitor, birth_s, attributes)
+
+    def _read_slowly(self, cookie: bytes, now_s: int) -> Visitor | None:
+        """Read a Cookie field in which `_hs` stands more than once, or inside another name or value."""
+        pairs = [pair.strip(b" \t") for pair in cookie.split(b";")]
+        own = [pair for pair in pairs if pair.partition(b"=")[0].rstrip(b" \t") == COOKIE_NAME]
+        return self.read(own[0], now_s) if len(own) == 1 and own[0].count(b"_hs") == 1 else None
