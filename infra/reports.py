@@ -1,0 +1,84 @@
+"""The reports: funnel, attribution, sessions, traffic. Each is one SQL file in `schemas/reports/`; its header is its spec.
+
+Promise: this module adds no rule of its own. It reads the SQL, binds the options, and names the columns as CONTRACT's
+`report … --format json` does. Money and credits are summed exactly in ClickHouse and become floats only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Protocol
+
+import orjson
+
+from infra.report_options import BREAKDOWNS, ReportError, ReportOptions, breakdown_column, parameters
+from infra.report_render import FORMATS, render
+
+__all__ = ["FORMATS", "REPORTS", "ReportError", "ReportOptions", "columns", "render", "run"]
+
+REPORTS = tuple(BREAKDOWNS)
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "funnel": ("step", "event", "count", "rate_total", "rate_step"),
+    "attribution": ("conversions", "value"),
+    "sessions": ("sessions", "visitors", "bounces", "events", "duration_s_avg"),
+    "traffic": ("events", "pageviews", "visitors", "sessions", "no_visitor", "bot_events", "bot_share"),
+}
+_FRACTIONAL = ("rate_total", "rate_step", "duration_s_avg", "bot_share")
+
+
+class Client(Protocol):
+    """What a report needs of ClickHouse: one query, bound on the server, its result as text of a format."""
+
+    def query_text(self, sql: str, fmt: str, parameters: Mapping[str, object]) -> bytes:
+        """Return the result of `sql` in the ClickHouse format `fmt`; `{name:Type}` are taken from `parameters`."""
+
+
+def columns(name: str, options: ReportOptions) -> tuple[str, ...]:
+    """Return the keys of a report's rows in order, `currency` aside. Raises ReportError."""
+    _check_name(name)
+    by = breakdown_column(name, options)
+    return ((by,) if by else ()) + _COLUMNS[name]
+
+
+def run(name: str, client: Client, options: ReportOptions, now: datetime | None = None) -> list[dict[str, Any]]:
+    """Return the rows of report `name`, as CONTRACT names their keys; numbers are int or float, the rest text.
+
+    `now` (aware; default: the clock) is what relative times count from. Raises ReportError for a wrong name or option
+    and whatever the client raises.
+    """
+    keys = columns(name, options)
+    bound = parameters(name, options, now or datetime.now(UTC))
+    text = client.query_text(_sql(name), "JSONEachRow", bound)
+    found = [orjson.loads(line) for line in text.splitlines() if line]
+    if name == "attribution":
+        return _attribution(found, keys)
+    by = breakdown_column(name, options)
+    return [
+        {key: float(row[key]) if key in _FRACTIONAL else row["value" if key == by else key] for key in keys}
+        for row in found
+    ]
+
+
+def _attribution(found: list[dict[str, Any]], keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Name the columns; `currency` stands there only when there is more than one."""
+    by = keys[0]
+    several = len({row["currency"] for row in found}) > 1
+    rows = []
+    for row in found:
+        named = {by: row["value"]}
+        if several:
+            named["currency"] = row["currency"]
+        rows.append(named | {"conversions": float(row["conversions"]), "value": float(row["amount"])})
+    return rows
+
+
+def _sql(name: str) -> str:
+    return resources.files("schemas").joinpath("reports", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _check_name(name: str) -> None:
+    if name not in REPORTS:
+        raise ReportError(f"there is no report {name!r}: choose one of {', '.join(REPORTS)}")
