@@ -142,8 +142,7 @@ def _differences(report: LoadReport, ledger: Ledger) -> Iterator[str]:
     """Yield where the box differs from what the sender knows."""
     if report.unanswered or report.gave_up:
         yield f"{report.unanswered} requests got no answer {report.gave_up}"
-    for example in report.unexpected_examples[:5]:
-        yield example
+    yield from report.unexpected_examples[:5]
     pairs = (
         ("hits answered 2xx", report.hits_acknowledged, "appended", ledger.appended),
         ("rows expected", report.rows, "inserted", ledger.inserted),
