@@ -92,9 +92,10 @@ class JournalReader:
         return self.position.number
 
     def seek(self, number: int) -> int:
-        """Stand before frame `number`, or before the first one behind it that is there; return that one's number.
+        """Stand where the next frame read is `number`, or the first one behind it that is there.
 
-        Only within what the journal holds: to read again from a number that was read before.
+        Returns the number it stands at: above `number` where frames are known to be gone; gaps still to be found show
+        in the next chunk. Only within what the journal holds: to read again from a number that was read before.
         """
         self.close()
         self.position = Position()

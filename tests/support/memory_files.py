@@ -23,8 +23,8 @@ class _File:
 class MemoryFiles:
     """Implements infra.journal.files.Files. `space` is what may still be allocated, None without limit.
 
-    `short_writes` holds how many bytes each of the next writes takes, None for all. `before_names` is called before each
-    directory listing: the place to let a writer act between two looks of a reader.
+    `short_writes` holds how many bytes each of the next writes takes, None for all. `before_names` is called before
+    each directory listing: the place to let a writer act between two looks of a reader.
     """
 
     def __init__(self) -> None:
