@@ -125,8 +125,9 @@ class JournalWriter:
         """
         with self._guard:
             handle, rolled = self._handle, self.segments_rolled  # a roll from here on is the next sync's affair
-            if handle >= 0:  # before `_retire`, which closes it if `append` has left it meanwhile
-                self._datasync(handle)
+            # before `_retire`, which closes it if `append` has left it meanwhile
+            if handle >= 0 and not self._datasync(handle):
+                self._suspect = handle
             self._retire()
             failure, self._failure = self._failure, None
             if failure is not None:
@@ -172,12 +173,13 @@ class JournalWriter:
                 self._datasync(handle)
             self._files.close(handle)
 
-    def _datasync(self, handle: int) -> None:
+    def _datasync(self, handle: int) -> bool:
         try:
             self._files.datasync(handle)
         except OSError as error:  # told once by the kernel; the next sync must not take silence for success
             self._failure = error
-            self._suspect = handle
+            return False
+        return True
 
     def _discard_spare(self) -> None:
         if self._spare >= 0:
