@@ -37,8 +37,8 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	  --constraint constraints.txt --editable '.[embedded,test,bench]'
 	@touch $@
 
-demo: $(INSTALLED) ## run the box on free ports, send shop traffic, show ledger and reports
-	@$(BIN)/hitstream demo
+demo: $(INSTALLED) ## run the box on free ports, send shop traffic, show ledger and reports; KEEP=1 leaves it running
+	@$(BIN)/hitstream demo $(if $(KEEP),--keep)
 
 test: $(INSTALLED) ## run the tests, under 10 minutes
 	$(BIN)/python -m pytest -m 'not soak'

@@ -48,17 +48,15 @@ class Life:
                 return
         callback()
 
-    def loop_event(self) -> asyncio.Event:
-        """Return an event of the running loop that is set when the process is to stop."""
+    def set_in_loop(self, event: asyncio.Event) -> None:
+        """Set `event`, of the running loop, once the process is to stop."""
         loop = asyncio.get_running_loop()
-        event = asyncio.Event()
 
         def tell() -> None:
             with suppress(RuntimeError):  # the loop is closed already
                 loop.call_soon_threadsafe(event.set)
 
         self.when_stopping(tell)
-        return event
 
     def end(self) -> None:
         """Begin to stop."""

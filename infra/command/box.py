@@ -39,7 +39,7 @@ ROLES = {
 NEEDED = {"up": "collector", "collect": "collector", "forward": "forwarder", "work": "worker"}
 CHILD_COMMAND = (sys.executable, "-P", "-m", run_file.CHILD_MODULE)
 STOP_MARGIN_S = 2.0  # beyond the time a child gives itself
-CLICKHOUSE_STOP_S = 20.0
+CLICKHOUSE_STOP_S = 12.0  # beyond the same: running statements are cancelled, then the tables closed
 PORT_RETRY_S = 0.2
 LEFTOVER_REPORT_S = 30.0
 READY_POLL_S = 0.05
@@ -205,7 +205,8 @@ class Box:
     ) -> None:
         alive = ("--alive-fd", str(supervisor.alive_fd))
         descriptors = (sock.fileno(),) if sock else ()
-        stop_s = CLICKHOUSE_STOP_S if kind == "clickhouse" else self._settings.stop_timeout_s + STOP_MARGIN_S
+        margin_s = CLICKHOUSE_STOP_S if kind == "clickhouse" else STOP_MARGIN_S
+        stop_s = self._settings.stop_timeout_s + margin_s
         spec = ChildSpec(name, (*CHILD_COMMAND, kind, *arguments, *alive), descriptors, once, stop_s)
         supervisor.start(spec)
 

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from infra.command.box import Box, Started
 from infra.command.logs import configure
+from infra.command.run_file import take_roles
+from infra.command.sockets import listening
 from schemas.settings import Settings
 
 EXAMPLE_SQL = "SELECT ts, event_name, url_path FROM events"
@@ -47,7 +49,13 @@ def run_clickhouse(settings: Settings) -> int:
     from infra.clickhouse_server.server import main
 
     configure("clickhouse", settings.log_level)
-    return main(settings)
+    locks = take_roles(settings.data_dir.absolute(), ("clickhouse",))
+    sock = listening(settings.clickhouse_host, settings.clickhouse_port, "HITSTREAM_CLICKHOUSE_PORT")
+    try:
+        return main(settings, listen_fd=sock.detach())
+    finally:
+        for lock in locks:
+            lock.release()
 
 
 async def _greet(settings: Settings, command: str, started: asyncio.Future[Started]) -> None:

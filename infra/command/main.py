@@ -12,10 +12,12 @@ import typer
 
 from infra.command import report_command
 from infra.command.errors import UserError
+from schemas.errors import FatalError, RetryError
 from schemas.settings import SettingsError, load
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+DEMO_VISITORS = 2_000
 
 app = typer.Typer(
     name="hitstream",
@@ -32,8 +34,12 @@ def main() -> None:
     """Run the command line; the entry point."""
     try:
         app()
-    except (UserError, SettingsError) as error:
+    except (UserError, SettingsError, FatalError) as error:
         print(f"hitstream: {error}", file=sys.stderr)  # noqa: T201  the user reads this
+        sys.exit(EXIT_USER_ERROR)
+    except RetryError as error:
+        hint = "start the box with `hitstream up`, or set CLICKHOUSE_URL"
+        print(f"hitstream: {load().clickhouse_address}: {error}; {hint}", file=sys.stderr)  # noqa: T201  as above
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -52,6 +58,18 @@ def _run(command: str) -> None:
 def up() -> None:
     """Run the whole box: collectors, forwarder, log, workers and, unless CLICKHOUSE_URL is set, ClickHouse."""
     _run("up")
+
+
+@app.command()
+def demo(
+    *,
+    visitors: Annotated[int, typer.Option(min=1, help="How many visitors come.")] = DEMO_VISITORS,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the box running.")] = False,
+) -> None:
+    """Run a box on free ports, send it shop traffic, and show ledger, funnel and attribution."""
+    from infra.command.demo import run_demo
+
+    raise typer.Exit(run_demo(visitors=visitors, keep=keep))
 
 
 @app.command()
@@ -148,3 +166,7 @@ def _print(renderable: object) -> None:
     from rich.console import Console
 
     Console().print(renderable)
+
+
+if __name__ == "__main__":
+    main()

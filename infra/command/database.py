@@ -1,0 +1,78 @@
+"""What commands do with ClickHouse: SQL, reports, migrations, and the embedded server."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from infra.command.errors import UserError
+from schemas.errors import FatalError
+from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from consumers.clickhouse_client import ClickHouse
+
+
+def open_client(settings: Settings) -> ClickHouse:
+    """Return a client of the database `hitstream`; connects when it is first used."""
+    from consumers.clickhouse_client import ClickHouse
+
+    return ClickHouse.from_settings(settings)
+
+
+def run_sql(settings: Settings, query: str, output_format: str) -> None:
+    """Print the answer to a query. Raises UserError."""
+    if not query.strip():
+        raise UserError("the query is empty: write one, such as hitstream sql 'SHOW TABLES'")
+    with open_client(settings) as client:
+        try:
+            answer = client.query_text(query, output_format)
+        except FatalError as error:
+            raise UserError(str(error)) from None
+    sys.stdout.buffer.write(answer)
+    if answer and not answer.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.flush()
+
+
+def show_report(settings: Settings, name: str, output_format: str, asked: dict[str, Any]) -> None:
+    """Print a report; `asked` are fields of ReportOptions. Without `tz`, days are the site's. Raises UserError."""
+    from rich.console import Console
+
+    from infra import reports
+
+    site = settings.sites.get(asked.get("site", ""))
+    zone = asked.get("tz") or (site.timezone if site else "UTC")
+    options = reports.ReportOptions(**{**asked, "tz": zone})
+    try:
+        columns = reports.columns(name, options)
+        if output_format not in reports.FORMATS:
+            raise UserError(f"--format {output_format!r} is not known: use {', '.join(reports.FORMATS)}")
+        with open_client(settings) as client:
+            rows = reports.run(name, client, options)
+        reports.render(rows, output_format, Console(highlight=False), columns)
+    except reports.ReportError as error:
+        raise UserError(str(error)) from None
+    except FatalError as error:
+        raise UserError(f"{error}; if tables are missing, run `hitstream migrate`") from None
+
+
+def migrate_now(settings: Settings) -> None:
+    """Create or update the tables and say what was done. Raises UserError."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.status(f"migrating {settings.clickhouse_address}"):
+        done = apply_migrations(settings)
+    for name in done:
+        console.print(f"applied {name}")
+    if not done:
+        console.print("the tables are up to date")
+
+
+def apply_migrations(settings: Settings) -> list[str]:
+    """Create or update the tables; return the migrations applied. Raises RetryError, FatalError."""
+    from infra.migrate import migrate
+
+    with open_client(settings) as client:
+        return migrate(client)
