@@ -83,7 +83,7 @@ class StrictReader:
 
     def _begin(self) -> None:
         """Forget the last request; the next may begin."""
-        self._stage: Callable[[bytes, int], int] = self._read_line
+        self._stage: Stage = StrictReader._read_line
         self._raw = bytearray()
         self._method = self._target = b""
         self._http_1_0 = False
@@ -105,7 +105,7 @@ class StrictReader:
     @property
     def begun(self) -> bool:
         """Whether a request is under way."""
-        return self._raw != b"" or self._stage is not self._read_line
+        return self._raw != b"" or self._stage is not StrictReader._read_line
 
     @property
     def wants_continue(self) -> bool:
@@ -121,7 +121,7 @@ class StrictReader:
         """
         try:
             while at < len(data):
-                at = self._stage(data, at)
+                at = self._stage(self, data, at)
                 if self._complete:
                     return at, self._take()
         except httptools.HttpParserError as error:
@@ -171,7 +171,7 @@ class StrictReader:
             raise RefusedError(Refusal.MALFORMED)
         self._method, self._target, minor = match.groups()
         self._http_1_0 = minor == b"0"
-        self._stage = self._read_fields
+        self._stage = StrictReader._read_fields
 
     def _end_head(self) -> None:
         headers = self._headers
@@ -180,11 +180,11 @@ class StrictReader:
         coding = headers.get(b"transfer-encoding")
         if coding is not None:
             valid = valid and not self._http_1_0 and len(coding) == 1 and coding[0].lower() == b"chunked"
-            self._stage = self._read_chunks
+            self._stage = StrictReader._read_chunks
         length = headers.get(b"content-length")
         if length is not None:
             valid = valid and coding is None and len(length) == 1 and length[0].isdigit()
-            self._stage = self._read_length
+            self._stage = StrictReader._read_length
         if not valid:
             raise RefusedError(Refusal.MALFORMED)
         self._body_left = int(length[0]) if length is not None else 0
@@ -302,3 +302,6 @@ class StrictReader:
     def on_message_complete(self) -> None:
         """Note that llhttp sees the message's end."""
         self._complete = True
+
+
+Stage = Callable[[StrictReader, bytes, int], int]

@@ -45,13 +45,13 @@ class Visitors:
         self._renew_s = renew_s
         self._random = random
         self._ids: list[bytes] = []
-        suffix = b"; Path=/; HttpOnly; Max-Age=%d" % COOKIE_MAX_AGE_S
-        plain = suffix + b"; SameSite=Lax"
+        age = b"; Max-Age=%d" % COOKIE_MAX_AGE_S
+        lax = b"; Path=/; HttpOnly; SameSite=Lax" + age
         if third_party:
-            self._attributes = self._attributes_https = suffix + b"; SameSite=None; Secure; Partitioned"
+            self._attributes = self._attributes_https = b"; Path=/; HttpOnly; SameSite=None; Secure; Partitioned" + age
         else:
-            self._attributes_https = plain + b"; Secure"
-            self._attributes = self._attributes_https if secure else plain
+            self._attributes_https = lax + b"; Secure"
+            self._attributes = self._attributes_https if secure else lax
 
     def read(self, cookie: bytes | None, now_s: int) -> Visitor | None:
         """Return the visitor of a Cookie field's value, or None where it holds no valid `_hs` cookie."""

@@ -1,0 +1,93 @@
+"""Every hit that is built is a hit by the public schema and by the worker's decoder."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+import schemas
+from ingest.hit_builder import HIT_FIXED_BYTES, HitBuilder, text_member
+from ingest.visitor import Visitor
+from schemas.hit import KEY_END, KEY_START, Hit
+
+SCHEMA = json.loads((Path(schemas.__file__).parent / "hit.schema.json").read_text())
+VALID = Draft202012Validator(SCHEMA)
+IDS = st.integers(1, (1 << 64) - 1).map(lambda number: b"%016x" % number)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+EVENTS = st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=3)
+MS_MAX = (1 << 53) - 1
+
+
+def text(value):
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def test_the_schema_is_a_schema_and_refuses_what_is_no_hit():
+    Draft202012Validator.check_schema(SCHEMA)
+    good = {"key": "0" * 15 + "1", "v": 1, "spool_id": "a" * 16, "spool_seq": 0, "received_at": 1, "source": "pixel"}
+    good["visitor_id"] = good["key"]
+    assert VALID.is_valid(good)
+    for change in (
+        {"key": "X"},
+        {"v": 2},
+        {"spool_seq": -1},
+        {"source": "fax"},
+        {"event": {}},
+        {"more": 1},
+        {"ip": ""},
+    ):
+        assert not VALID.is_valid({**good, **change}), change
+    assert not VALID.is_valid({**good, "source": "beacon"})
+    assert set(SCHEMA["properties"]) == set(Hit.__struct_fields__)
+
+
+@given(IDS, IDS, st.integers(0, (1 << 63) - 1), st.integers(0, MS_MAX), st.booleans(), st.binary(), st.binary())
+def test_pixel_hits(spool_id, visitor_id, seq, now_ms, new, agent, query):
+    builder = HitBuilder(spool_id.decode())
+    builder.at(now_ms)
+    members = text_member(b"user_agent", agent) + text_member(b"query", query)
+    payload = builder.pixel(seq, Visitor(visitor_id, 1, new), members)
+    hit = msgspec.json.decode(payload, type=Hit)
+    VALID.validate(orjson.loads(payload))
+    assert payload[KEY_START:KEY_END] == visitor_id
+    assert len(payload) <= HIT_FIXED_BYTES + len(members)
+    assert hit == Hit(
+        visitor_id.decode(), 1, spool_id.decode(), seq, now_ms, "pixel", visitor_id.decode(), new,
+        user_agent=text(agent), query=text(query),
+    )  # fmt: skip
+
+
+@given(IDS, st.integers(0, 1 << 40), st.booleans(), st.binary(), EVENTS)
+def test_beacon_hits(visitor_id, seq, new, referer, events):
+    builder = HitBuilder("00000000000000ff")
+    builder.at(1_700_000_000_123)
+    members = text_member(b"ip", b"192.0.2.0") + text_member(b"referer", referer)
+    bodies = [orjson.dumps(event) for event in events]
+    payloads = builder.beacons(seq, Visitor(visitor_id, 1, new), members, bodies)
+    assert len(payloads) == len(events)
+    for place, (payload, event) in enumerate(zip(payloads, events, strict=True)):
+        hit = msgspec.json.decode(payload, type=Hit)
+        VALID.validate(orjson.loads(payload))
+        assert (hit.spool_seq, hit.source, hit.new_visitor) == (seq + place, "beacon", new)
+        assert (hit.received_at, hit.ip, hit.referer) == (1_700_000_000_123, "192.0.2.0", text(referer))
+        assert payload.endswith(b',"event":%b}' % orjson.dumps(event))
+
+
+def test_bytes_stand_as_documented():
+    builder = HitBuilder("00000000000000ff")
+    builder.at(1)
+    assert builder.pixel(7, Visitor(b"00000000000000ab", 1, new=True), b',"query":"a"') == (
+        b'{"key":"00000000000000ab","v":1,"spool_id":"00000000000000ff","spool_seq":7,"received_at":1,'
+        b'"source":"pixel","visitor_id":"00000000000000ab","new_visitor":true,"query":"a"}'
+    )
