@@ -14,7 +14,6 @@ from collections.abc import Callable
 from threading import Event as ThreadEvent
 
 import msgspec
-from schemas.errors import FatalError, RetryError
 
 from consumers.batch import Batch, Loaded
 from consumers.deduplicate import Marks
@@ -23,6 +22,7 @@ from consumers.metrics import WorkerCounters
 from consumers.pipeline import Prepared, Rules, finish, lookups, prepare
 from consumers.session_state import SessionState
 from consumers.store import Store
+from schemas.errors import FatalError, RetryError
 from schemas.session import SessionRule
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 5.0
 IDLE_WAIT_S = 0.05
+CONTRADICTIONS_MAX = 8  # attempts, about 6 s with their pauses
 
 
 class WorkerRules(msgspec.Struct, frozen=True):
@@ -59,19 +60,21 @@ class PartitionWorker:
         counters: WorkerCounters,
     ) -> None:
         self.log = log
+        self.over = False
         self.retry_at_s = 0.0
         self.backoff_s = BACKOFF_S_MIN
         self._store = store
         self._rules = rules
         self._clock_s = clock_s
         self._counters = counters
+        self._contradictions = 0
         self._marks: Marks | None = None
         self._state = SessionState(rules.session, rules.session_keep_ms)
         self._records: list[Record] = []
         self._bytes = 0
         self._since_s = 0.0
+        self._forming: tuple[int, int, int] | None = None
         self._batch: Batch | None = None
-        self._heal = False
         self._prepared: list[Prepared] | None = None
         self._loaded: Loaded | None = None
 
@@ -93,6 +96,7 @@ class PartitionWorker:
         resume = self._store.resume(log.topic, log.partition, before)
         end = registered.last if registered else -1
         if resume.batch_last is not None and resume.batch_last > end:
+            self._check_ours(registered)
             raise FatalError(
                 f"partition {log.partition} of {log.topic} ends its registered batches at {end}, but ClickHouse holds "
                 f"batches up to {resume.batch_last}: this log is not the one that filled these tables. Restore "
@@ -106,18 +110,48 @@ class PartitionWorker:
         self._state = state
         self._marks = Marks(resume.marks)
 
+    def _check_ours(self, registered: Registered | None) -> None:
+        """Return if the partition is ours: that it went on with another worker is no reason to end this process.
+
+        A repeated registration is refused then (FencedError). Where there is none to repeat, only time tells: the
+        reader will learn of it (RetryError).
+        """
+        if registered:
+            self.log.register(*registered)
+            return
+        self._contradictions += 1
+        if self._contradictions < CONTRADICTIONS_MAX:
+            raise RetryError("ClickHouse holds batches of it, the log registered none")
+
     def _reform(self, registered: Registered) -> None:
-        log = self.log
-        records: list[Record] = []
+        """Read the registered batch again; what an attempt that ended in RetryError had read is not read twice."""
+        log, records = self.log, self._records
         while log.position() <= registered.last and log.position() < log.end():
-            records += log.fetch(self._rules.batch_rows_max, self._rules.batch_bytes_max, registered.last)
+            fresh = log.fetch(self._rules.batch_rows_max, self._rules.batch_bytes_max, registered.last)
+            if not fresh and log.position() <= registered.last:
+                raise RetryError(f"records {log.position()}..{registered.last} do not come yet")
+            records += fresh
+        self._records = []
         self._batch = Batch(log.topic, log.partition, *registered, records)
-        age_ms = int(self._clock_s() * 1000) - registered.at_ms
-        self._heal = age_ms > self._rules.recovery_age_ms_max
         self._counters.recovered += 1
 
     def _form(self) -> bool:
-        """Gather records; when they are enough or old enough, register them as the next batch."""
+        """Gather records; when they are enough or old enough, register them as the next batch.
+
+        A registration that may have been committed although it failed is tried again with the same end: another one
+        could be committed behind it.
+        """
+        if self._forming is None and not self._gather():
+            return False
+        first, last, at_ms = self._forming or (self._records[0].offset, self._records[-1].offset, self._now_ms())
+        self._forming = first, last, at_ms
+        self.log.register(first, last, at_ms)
+        self._batch = Batch(self.log.topic, self.log.partition, first, last, at_ms, self._records)
+        self._forming, self._records, self._bytes = None, [], 0
+        return True
+
+    def _gather(self) -> bool:
+        """Fetch what there is; return whether it makes a batch."""
         rules = self._rules
         now_s = self._clock_s()
         room = rules.batch_rows_max - len(self._records)
@@ -129,14 +163,10 @@ class PartitionWorker:
         self._records += fresh
         self._bytes += sum(len(record.value) for record in fresh)
         full = len(self._records) >= rules.batch_rows_max or self._bytes >= rules.batch_bytes_max
-        if not full and now_s - self._since_s < rules.batch_age_s_max:
-            return False
-        records, self._records, self._bytes = self._records, [], 0
-        first, last, at_ms = records[0].offset, records[-1].offset, int(now_s * 1000)
-        self.log.register(first, last, at_ms)
-        self._batch = Batch(self.log.topic, self.log.partition, first, last, at_ms, records)
-        self._heal = False
-        return True
+        return full or now_s - self._since_s >= rules.batch_age_s_max
+
+    def _now_ms(self) -> int:
+        return int(self._clock_s() * 1000)
 
     def _load(self) -> None:
         batch, marks = self._batch, self._marks
@@ -150,7 +180,8 @@ class PartitionWorker:
                 self._counters.lookups += len(wanted)
                 self._state.merge(self._store.sessions(batch.partition, batch.first, visitors=wanted))
             self._loaded = finish(self._prepared, self._state)
-        load = self._store.heal if self._heal else self._store.load
+        old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
+        load = self._store.heal if old else self._store.load
         load(batch, self._loaded)
         self._counters.count(batch, self._loaded)
         self._batch = self._prepared = self._loaded = None
@@ -188,7 +219,7 @@ class Worker:
         busy = False
         for worker in self._assigned():
             now_s = self._clock_s()
-            if now_s < worker.retry_at_s:
+            if worker.over or now_s < worker.retry_at_s:
                 continue
             try:
                 busy = worker.step() or busy
@@ -200,7 +231,7 @@ class Worker:
                 logger.warning("partition %d: %s; again in %.2f s", worker.log.partition, error, worker.backoff_s)
             except FencedError as error:
                 self.counters.fenced += 1
-                self._partitions.pop(id(worker.log), None)
+                worker.over = True  # kept, so that nobody starts on this assignment again: its position has moved
                 logger.warning("partition %d is no longer ours: %s", worker.log.partition, error)
         return busy
 

@@ -1,0 +1,295 @@
+"""The worker's protocol with its log and store, call by call; the simulation runs it against everything at once."""
+
+from threading import Event
+
+import pytest
+from support.simulated_clickhouse import SimulatedClickHouse
+from support.simulated_hits import BASE_MS, HOUR_MS, hit, records
+
+from consumers.clickhouse_store import ClickHouseStore
+from consumers.log_reader.port import FencedError, Registered
+from consumers.metrics import WorkerCounters, WorkerMetrics
+from consumers.pipeline import Rules
+from consumers.validate import Limits
+from consumers.worker import CONTRADICTIONS_MAX, Worker, WorkerRules
+from schemas.errors import FatalError, RetryError
+from schemas.session import SessionRule
+
+RULES = WorkerRules(
+    rules=Rules(Limits(), {}),
+    session=SessionRule(),
+    session_keep_ms=48 * HOUR_MS,
+    batch_rows_max=3,
+    batch_bytes_max=1 << 20,
+    batch_age_s_max=1.0,
+    recovery_age_ms_max=1_800_000,
+)
+
+
+class Log:
+    """One partition that writes down every call, and fails where `fail` says so: {call: [errors to raise]}."""
+
+    topic, partition = "hits", 0
+
+    def __init__(self, values, registered=None, calls=None):
+        self.records = records(values)
+        self.registered = registered
+        self.next = registered.first if registered else 0
+        self.calls = [] if calls is None else calls
+        self.fail = {}
+        self.few = 1000
+
+    def fetch(self, records_max, bytes_max, last=None):
+        raise_next(self.fail, "fetch")
+        until = len(self.records) if last is None else last + 1
+        found = self.records[self.next : min(self.next + min(records_max, self.few), until)]
+        self.next += len(found)
+        return found
+
+    def register(self, first, last, at_ms):
+        self.calls.append(("register", first, last))
+        raise_next(self.fail, "register")
+        self.registered = Registered(first, last, at_ms)
+
+    def end(self):
+        return len(self.records)
+
+    def position(self):
+        return self.next
+
+
+class Store(ClickHouseStore):
+    """The real store; calls are written down and fail as the log's do."""
+
+    def __init__(self, clickhouse, calls):
+        super().__init__(clickhouse, RULES.session)
+        self.calls = calls
+        self.fail = {}
+
+    def load(self, batch, loaded):
+        self.calls.append(("load", batch.first, batch.last))
+        raise_next(self.fail, "load")
+        super().load(batch, loaded)
+
+    def heal(self, batch, loaded):
+        self.calls.append(("heal", batch.first, batch.last))
+        super().heal(batch, loaded)
+
+
+def raise_next(fail, call):
+    if fail.get(call):
+        error = fail[call].pop(0)
+        if error:
+            raise error
+
+
+class Box:
+    """A worker, its one partition, and a clock that goes on by 2 s a step."""
+
+    def __init__(self, values=(), registered=None, clickhouse=None):
+        self.calls = []
+        self.clickhouse = clickhouse or SimulatedClickHouse()
+        self.log = Log(list(values), registered, self.calls)
+        self.store = Store(self.clickhouse, self.calls)
+        self.logs = [self.log]
+        self.now_s = BASE_MS / 1000
+        self.waited = self.closed = 0
+        self.worker = Worker(self, self.store, RULES, lambda: self.now_s)
+
+    def step(self, times=1, after_s=2.0):
+        for _ in range(times):
+            self.now_s += after_s
+            busy = self.worker.step()
+        return busy
+
+    # the reader
+    def assigned(self):
+        return self.logs
+
+    def wait(self, timeout_s):
+        self.waited += 1
+
+    def close(self):
+        self.closed += 1
+
+    def rows(self):
+        return [row["spool_seq"] for row in self.clickhouse.rows("events")]
+
+
+def hits(count, start=0):
+    return [hit(seq) for seq in range(start, start + count)]
+
+
+def test_a_batch_is_registered_before_it_is_loaded_and_loaded_before_the_next_is_registered():
+    box = Box(hits(5))
+    box.step(8)
+    assert box.calls == [("register", 0, 2), ("load", 0, 2), ("register", 3, 4), ("load", 3, 4)]
+    assert box.rows() == [0, 1, 2, 3, 4]
+
+
+def test_a_batch_that_is_not_full_waits_for_company_until_it_is_old():
+    box = Box(hits(2))
+    box.step()  # recovers
+    assert not box.step(3, after_s=0.3)
+    box.step(after_s=0.5)
+    assert box.calls == [("register", 0, 1), ("load", 0, 1)]
+
+
+def test_the_registered_batch_is_formed_again_exactly():
+    box = Box(hits(9), Registered(2, 4, BASE_MS))
+    box.log.few = 1
+    box.step()
+    box.step()
+    assert box.calls == [("load", 2, 4)]
+    assert box.rows() == [2, 3, 4]
+    assert box.worker.counters.recovered == 1
+
+
+def test_a_refused_registration_ends_without_an_insert_and_nobody_starts_on_it_again():
+    box = Box(hits(3))
+    box.log.fail["register"] = [FencedError("gone")]
+    box.step(6)
+    assert box.calls == [("register", 0, 2)]
+    assert box.rows() == []
+    assert box.worker.counters.fenced == 1
+    box.logs = [Log(hits(3), calls=box.calls)]
+    box.step(3)
+    assert box.rows() == [0, 1, 2]
+
+
+def test_a_registration_that_may_have_been_committed_is_repeated_with_the_same_end():
+    box = Box(hits(2))
+    box.log.fail["register"] = [RetryError("no answer")]
+    box.step(4, after_s=0.6)
+    assert box.calls == [("register", 0, 1)]
+    box.log.records = records(hits(3))
+    box.step(6)
+    assert box.calls == [("register", 0, 1), ("register", 0, 1), ("load", 0, 1), ("register", 2, 2), ("load", 2, 2)]
+    assert box.rows() == [0, 1, 2], "nothing that was gathered is forgotten"
+
+
+def test_a_load_that_failed_is_repeated_with_the_same_rows():
+    box = Box([hit(0, params={"id": "a"}), hit(1, params={"id": "a"}), hit(1), hit(2)])
+    box.store.fail["load"] = [RetryError("one"), RetryError("two")]
+    box.step(8)
+    assert box.calls[:4] == [("register", 0, 2), *[("load", 0, 2)] * 3]
+    assert box.rows() == [0, 2]
+    assert (box.worker.counters.duplicates, box.worker.counters.resent, box.worker.counters.retries) == (1, 1, 2)
+
+
+def test_a_failed_step_waits_longer_each_time():
+    box = Box(hits(3))
+    box.store.fail["load"] = [RetryError("x")] * 50
+    box.step(300, after_s=0.1)
+    assert 10 < box.worker.counters.retries < 20
+
+
+def test_a_recovery_that_fails_midway_forgets_nothing():
+    box = Box(hits(6), Registered(0, 5, BASE_MS))
+    box.log.few = 2
+    box.log.fail["fetch"] = [None, RetryError("x"), None, RetryError("x")]
+    box.step(10)
+    assert box.rows() == [0, 1, 2, 3, 4, 5]
+
+
+def test_records_of_the_registered_batch_that_do_not_come_are_waited_for():
+    box = Box(hits(3), Registered(0, 4, BASE_MS))
+    box.log.end = lambda: 5
+    box.step(3)
+    assert box.calls == []
+    box.log.records = records(hits(5))
+    box.step(8)
+    assert box.calls[0] == ("load", 0, 4)
+    assert box.rows() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("age_s", "call"), [(1700, "load"), (1900, "heal")])
+def test_an_old_batch_is_healed(age_s, call):
+    box = Box(hits(3), Registered(0, 2, BASE_MS - age_s * 1000))
+    box.step(2)
+    assert box.calls == [(call, 0, 2)]
+
+
+def test_a_batch_that_grows_old_while_it_is_tried_is_healed():
+    box = Box(hits(3))
+    box.store.fail["load"] = [RetryError("down")]
+    box.step(2)
+    box.step(after_s=2000)
+    assert box.calls == [("register", 0, 2), ("load", 0, 2), ("heal", 0, 2)]
+    assert box.rows() == [0, 1, 2]
+
+
+def test_tables_of_another_log_stop_the_worker():
+    first = Box(hits(6))
+    first.step(8)
+    other = Box(hits(3), clickhouse=first.clickhouse)
+    with pytest.raises(FatalError, match="not the one that filled these tables"):
+        other.step(CONTRADICTIONS_MAX, after_s=10)
+    with pytest.raises(FatalError, match="not the one that filled these tables"):
+        Box(hits(3), Registered(0, 2, BASE_MS), clickhouse=first.clickhouse).step()
+
+
+def test_a_worker_that_lost_its_partition_unawares_takes_the_successors_batches_for_no_fault():
+    first = Box(hits(6))
+    first.step(8)
+    zombie = Box(hits(3), Registered(0, 2, BASE_MS), clickhouse=first.clickhouse)
+    zombie.log.fail["register"] = [FencedError("gone")]
+    zombie.step(2)
+    assert zombie.worker.counters.fenced == 1
+
+
+def test_state_is_rebuilt_from_what_lies_before_the_registered_batch():
+    whole = Box([hit(0, params={"id": "a"}), hit(1), hit(2), hit(3, params={"id": "a"}), hit(3), hit(4)])
+    whole.step(8)
+    again = Box([])
+    again.log.records, again.log.registered, again.log.next = whole.log.records, Registered(3, 5, BASE_MS), 3
+    again.store = Store(whole.clickhouse, again.calls)
+    again.worker = Worker(again, again.store, RULES, lambda: again.now_s)
+    before = list(whole.clickhouse.rows("batches"))
+    again.step(2)
+    assert again.calls == [("load", 3, 5)]
+    counts = again.worker.counters
+    assert (counts.inserted, counts.duplicates, counts.resent) == (1, 1, 1), "as the first worker counted"
+    assert whole.clickhouse.rows("batches") == before
+    assert whole.rows() == [0, 1, 2, 4]
+
+
+def test_two_partitions_are_apart_and_one_that_fails_holds_up_no_other():
+    box = Box(hits(3))
+    other = Log([hit(seq, spool=2) for seq in range(3)])
+    other.partition = 1
+    box.logs = [box.log, other]
+    box.log.fail["register"] = [RetryError("x")] * 99
+    box.step(4)
+    assert [(row["log_partition"], row["spool_id"]) for row in box.clickhouse.rows("events")] == [(1, 2)] * 3
+
+
+def test_run_waits_when_there_is_nothing_and_gives_back_what_it_has():
+    box = Box(hits(3))
+    stop = Event()
+
+    def wait(timeout_s):
+        box.now_s += 1
+        box.waited += 1
+        if box.waited == 5:
+            stop.set()
+
+    box.wait = wait
+    box.worker.run(stop)
+    assert box.rows() == [0, 1, 2]
+    assert box.closed == 1
+
+
+def test_metrics_say_what_was_counted():
+    box = Box([hit(0), hit(1, params={"v": "x"}), b"nope"])
+    box.step(3)
+    samples = {
+        (sample.name, sample.labels.get("reason")): sample.value
+        for family in WorkerMetrics(box.worker.counters).collect()
+        for sample in family.samples
+    }
+    assert samples["hitstream_worker_inserted_total", None] == 1
+    assert samples["hitstream_worker_rejected_total", "bad_value"] == 1
+    assert samples["hitstream_worker_rejected_total", "bad_json"] == 1
+    assert samples["hitstream_worker_batches_total", None] == 1
+    assert set(vars(WorkerCounters())) == {name[17:-6] for name, _ in samples}

@@ -1,0 +1,62 @@
+"""What the collectors of a simulation are sent: a small script that has every kind of hit, and scripts drawn at random.
+
+All of it stands around a month's edge, so that batches are cut into several blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+
+from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, MONTH_MS, hit
+
+Make = Callable[[str, int], bytes]
+EDGE_MS = (BASE_MS // MONTH_MS + 1) * MONTH_MS
+PADDING = "x" * 150  # a segment of a simulated spool then holds two or three hits
+GAP_MS = 30 * MINUTE_MS
+
+
+def one(visitor: int = 7, at: int = 0, **params: str) -> Make:
+    """Return the maker of a hit that is received `at` ms from the month's edge."""
+    return partial(_make, visitor, EDGE_MS + at, params)
+
+
+def _make(visitor: int, at: int, params: dict[str, str], spool: str, seq: int) -> bytes:
+    return hit(seq, spool=int(spool, 16), visitor=visitor, at=at, params=params, user_agent=PADDING)
+
+
+def small() -> list[list[list[Make]]]:
+    """Two collectors, eight hits on both sides of the month's edge: a rejected one, client duplicates, a late one."""
+    return [
+        [
+            [one(at=-5000, id="a"), one(at=-4000, id="b", v="wrong")],
+            [one(at=10, id="a"), one(8, at=20, id="c")],
+            [one(at=2000, id="b")],
+        ],
+        [[one(at=50, t=str(EDGE_MS - 9000), id="d")], [one(8, at=60, id="c"), one(8, at=61, s="no site")]],
+    ]
+
+
+def drawn(random: Random, collectors: int, hits: int) -> list[list[list[Make]]]:
+    """Scripts of `hits` hits in all: few visitors, gaps at the session rule's edges, late hits, repeats, wrong ones."""
+    scripts: list[list[list[Make]]] = [[] for _ in range(collectors)]
+    now = -2 * DAY_MS
+    while hits > 0:
+        group = []
+        for _ in range(min(random.randint(1, 3), hits)):
+            now += random.choice((0, 1, MINUTE_MS, GAP_MS, GAP_MS + 1, 7 * HOUR_MS))
+            params = {"id": str(random.randrange(12)), "u": f"https://shop.example/?{_campaign(random)}"}
+            if random.random() < 0.3:
+                late = random.choice((1, GAP_MS, GAP_MS + 1, DAY_MS, random.randrange(3 * DAY_MS)))
+                params["t"] = str(EDGE_MS + now - late)
+            if random.random() < 0.15:
+                params["v"] = "wrong"
+            group.append(one(random.choice((7, 7, 8, 9, 10)), now, **params))
+        hits -= len(group)
+        random.choice(scripts).append(group)
+    return scripts
+
+
+def _campaign(random: Random) -> str:
+    return random.choice(("", "", "", "", "utm_source=a", "utm_source=b", "gclid=1"))
