@@ -102,11 +102,7 @@ def test_a_lock_is_held_by_one_and_freed_by_a_kill(tmp_path):
     path = tmp_path / "deep" / "owner.lock"
     code = (
         "import sys, time; from pathlib import Path; from infra.journal.files import Lock; "
-        "print(Lock(Path(sys.argv[1])).acquire(), flush=True); time.sleep(60)"
-    )
-    # the lock object must live as long as its process: a bound name keeps it
-    code = code.replace(
-        "print(Lock(Path(sys.argv[1])).acquire()", "lock = Lock(Path(sys.argv[1])); print(lock.acquire()"
+        "lock = Lock(Path(sys.argv[1])); print(lock.acquire(), flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, cwd=REPOSITORY, text=True)
     with process:

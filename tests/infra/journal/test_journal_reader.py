@@ -115,7 +115,7 @@ def test_a_backlog_is_read_in_growing_strides_and_whole():
         sizes.append(len(chunk.payloads))
         seen += chunk.payloads
     assert seen == payloads
-    assert sizes[0] < 100 < 300 < max(sizes)
+    assert sizes[0] * 4 < max(sizes)
 
 
 @pytest.mark.parametrize("number", range(9))
