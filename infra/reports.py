@@ -1,4 +1,4 @@
-"""The reports: funnel, attribution, sessions, traffic. Each is one SQL file in `schemas/reports/`; its header is its spec.
+"""The reports: funnel, attribution, sessions, traffic; each is one SQL file in `schemas/reports/`, its header its spec.
 
 Promise: this module adds no rule of its own. It reads the SQL, binds the options, and names the columns as CONTRACT's
 `report … --format json` does. Money and credits are summed exactly in ClickHouse and become floats only here.

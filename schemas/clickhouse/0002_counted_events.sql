@@ -20,13 +20,13 @@ WITH
     keyed AS
     (
         SELECT
-            site, event_name, event_id, visitor_id, session_id, spool_id, spool_seq,
+            site, event_name, event_id, visitor_id, session_id, spool_id, spool_seq, log_partition, log_offset,
             toUInt8(source = 'server') AS is_server,
-            (is_server, toUnixTimestamp64Milli(received_at), spool_id, spool_seq) AS place,
+            (is_server, toUnixTimestamp64Milli(received_at), spool_id, spool_seq, log_partition, log_offset) AS place,
             arrayJoin(if(is_server, [-1, 0, 1], [0])) AS side,
             toUnixTimestamp64Milli(ts) + side * window_ms AS at_ms,
             intDiv(at_ms + window_ms, window_ms) AS slice,
-            if(side = 0, place, (toUInt8(2), toInt64(0), toUInt64(0), toUInt64(0))) AS entry
+            if(side = 0, place, (toUInt8(2), toInt64(0), toUInt64(0), toUInt64(0), toUInt32(0), toUInt64(0))) AS entry
         FROM events
         WHERE (site, event_name) IN (SELECT site, event_name FROM server_keys)
           AND (site, event_name, event_id) IN (SELECT site, event_name, event_id FROM server_keys)
@@ -39,19 +39,20 @@ WITH
             min(entry) OVER (PARTITION BY site, event_name, event_id, slice ORDER BY at_ms DESC) AS from_here
         FROM keyed
     )
-SELECT site, visitor_id, session_id, spool_id, spool_seq
+SELECT site, visitor_id, session_id, spool_id, spool_seq, log_partition, log_offset
 FROM least
 WHERE is_server
-GROUP BY site, visitor_id, session_id, spool_id, spool_seq, place
+GROUP BY site, visitor_id, session_id, spool_id, spool_seq, log_partition, log_offset, place
 HAVING minIf(until_here, side >= 0) < place OR minIf(from_here, side <= 0) < place;
 
 -- Every column of events; the rows that count.
 CREATE VIEW IF NOT EXISTS counted_events AS
 SELECT *
 FROM events
-WHERE (SELECT count() FROM uncounted_events) = 0
+WHERE (SELECT count() FROM events WHERE source = 'server' AND event_id != '') = 0
    OR source != 'server'
-   OR (spool_id, spool_seq) NOT IN (SELECT spool_id, spool_seq FROM uncounted_events);
+   OR (spool_id, spool_seq, log_partition, log_offset)
+      NOT IN (SELECT spool_id, spool_seq, log_partition, log_offset FROM uncounted_events);
 
 -- A session is a bot's if any of its events is.
 CREATE VIEW IF NOT EXISTS bot_sessions AS
@@ -66,7 +67,7 @@ SELECT
     site, visitor_id, session_id, session_start, first_ts, last_ts, duration_s, events, is_bounce, is_bot, channel,
     utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_type, country, device, browser, os
 FROM sessions
-WHERE (SELECT count() FROM uncounted_events) = 0
+WHERE (SELECT count() FROM events WHERE source = 'server' AND event_id != '') = 0
    OR (site, visitor_id, session_id) NOT IN (SELECT site, visitor_id, session_id FROM uncounted_events)
 UNION ALL
 SELECT

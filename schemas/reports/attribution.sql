@@ -22,7 +22,9 @@ WITH
         SELECT
             *,
             toDate(ts, {tz:String}) AS day,
-            (toUnixTimestamp64Milli(ts), log_partition, log_offset) AS place
+            toUnixTimestamp64Milli(ts) AS ms,
+            -- One number that sorts as (ts, log order) does: ms (44 bits), log_partition (32), log_offset (52).
+            bitOr(bitShiftLeft(toUInt128(ms), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
         FROM counted_events
         WHERE visitor_id != 0
           AND ({site:String} = '' OR site = {site:String})
@@ -32,11 +34,11 @@ WITH
     ),
     converted AS
     (
-        SELECT site, visitor_id, session_id, place.1 AS ms, value AS amount, currency
+        SELECT site, visitor_id, session_id, ms, value AS amount, currency
         FROM seen
         WHERE event_name = {event:String}
         ORDER BY place
-        LIMIT 1 BY site, order_id, if(order_id = '', (spool_id, spool_seq), (toUInt64(0), toUInt64(0)))
+        LIMIT 1 BY site, order_id, if(order_id = '', 1 + rowNumberInAllBlocks(), 0)
     ),
     conversions AS
     (
@@ -45,12 +47,12 @@ WITH
     ),
     visitors AS
     (
-        SELECT site, visitor_id, arraySort(groupArray((place, session_id, is_direct, touch_value))) AS touches
+        SELECT site, visitor_id, arraySort(groupArray((first_place, toInt64(bitShiftRight(first_place, 84)), session_id, is_direct, touch_value))) AS touches
         FROM
         (
             SELECT
                 site, visitor_id, session_id,
-                min(s.place) AS place,
+                min(s.place) AS first_place,
                 argMin(s.channel = 'Direct', s.place) AS is_direct,
                 argMin(toString({by:Identifier}), s.place) AS touch_value
             FROM seen AS s
@@ -65,16 +67,16 @@ WITH
             c.amount AS amount,
             c.currency AS currency,
             arrayFilter(
-                t -> t.2 = c.session_id OR (t.1.1 >= c.ms - {lookback_ms:Int64} AND t.1.1 <= c.ms), v.touches) AS touches,
+                t -> t.3 = c.session_id OR (t.2 >= c.ms - {lookback_ms:Int64} AND t.2 <= c.ms), v.touches) AS touches,
             length(touches) AS n,
-            arrayLastIndex(t -> NOT t.3, touches) AS last_non_direct,
+            arrayLastIndex(t -> NOT t.4, touches) AS last_non_direct,
             arrayMap(
                 (t, i) -> multiIf(
                     {model:String} = 'first', toFloat64(i = 1),
                     {model:String} = 'last', toFloat64(i = n),
                     {model:String} = 'last-non-direct', toFloat64(i = if(last_non_direct = 0, n, last_non_direct)),
                     {model:String} = 'linear', toFloat64(1),
-                    {model:String} = 'time-decay', exp2((t.1.1 - c.ms) / 604800000),
+                    {model:String} = 'time-decay', exp2((t.2 - c.ms) / 604800000),
                     n <= 2, toFloat64(1),
                     i = 1 OR i = n, 0.4,
                     0.2 / (n - 2)),
@@ -85,7 +87,7 @@ WITH
         INNER JOIN visitors AS v ON c.site = v.site AND c.visitor_id = v.visitor_id
     )
 SELECT
-    touch.4 AS value,
+    touch.5 AS value,
     currency,
     sum(credit) AS conversions,
     sum(shared.amount * credit) AS amount

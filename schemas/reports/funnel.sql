@@ -45,7 +45,7 @@ WITH
             cityHash64(toString({by:Identifier})) AS value_hash
         FROM counted_events
         WHERE visitor_id != 0
-          AND has(names, event_name)
+          AND event_name IN {steps:Array(String)}
           AND ({site:String} = '' OR site = {site:String})
           AND ts >= fromUnixTimestamp64Milli({since_ms:Int64})
           AND ts < fromUnixTimestamp64Milli(least({until_ms:Int64} + window_ms, 10413791999999))

@@ -1,7 +1,7 @@
 """The reports once more, in plain Python, straight from CONTRACT's "Rules of meaning" and without any cleverness.
 
-Rows are dicts of `events` columns; times are integer milliseconds under `ts` and `received_at`. Credits are fractions, so
-what they give is exact. Reports read counted events only: all but `counted` take what it returns.
+Rows are dicts of `events` columns; times are integer milliseconds under `ts` and `received_at`. Credits are
+fractions, so what they give is exact. Reports read counted events only: all but `counted` take what it returns.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def _longest(events, steps, end):
 def attribution(rows, asked):
     """Return {(value of by, currency): [credits, amount]}, exact fractions."""
     rows = _of_visitors(rows, asked)
-    sessions = _sessions(rows)
+    visits = defaultdict(list)
+    for key, events in _sessions(rows).items():
+        visits[key[:2]].append((key, events))
     seen, conversions = set(), []
     for row in sorted(rows, key=place):
         order = (row["site"], row["order_id"])
@@ -121,9 +123,7 @@ def attribution(rows, asked):
     totals = defaultdict(lambda: [Fraction(0), Fraction(0)])
     for conversion in conversions:
         touches = []
-        for key, events in sessions.items():
-            if key[:2] != (conversion["site"], conversion["visitor_id"]):
-                continue
+        for key, events in visits[conversion["site"], conversion["visitor_id"]]:
             in_time = conversion["ts"] - asked.lookback <= events[0]["ts"] <= conversion["ts"]
             if in_time or key == session_key(conversion):
                 touches.append(events[0])
