@@ -39,10 +39,12 @@ class JournalMachine(RuleBasedStateMachine):
 
     def start_writer(self):
         number, ordinal = recover(ROOT, self.files)
+        # Damage to the last segment hides frames from `recover`, not from a reader that has passed the damage. The
+        # local log ends such an assignment; here the writer goes on above what this reader has or can still read.
+        ahead = [frame.number + 1 for frame in self.expected()]
         self.writer = JournalWriter(
             ROOT,
-            # as the local log: no number that was read is used again, however much damage took of its segment
-            number=max(number, self.highest_read),
+            number=max(number, self.highest_read, *ahead),
             ordinal=ordinal,
             segment_bytes=SEGMENT_BYTES,
             disk=True,
