@@ -42,7 +42,7 @@ def parsed(body, content_type=b"application/json", events_max=3, depth_max=4):
         (b'{"v":"\x00"}', Refusal.BAD_BODY),
         (b"\xef\xbb\xbf{}", Refusal.BAD_BODY),
         (b"{}{}", Refusal.BAD_BODY),
-        (b'[{},{},{},{}]', Refusal.TOO_MANY_EVENTS),
+        (b"[{},{},{},{}]", Refusal.TOO_MANY_EVENTS),
         (b'{"a":[[[1]]]}', [{"a": [[[1]]]}]),
         (b'{"a":[[[[1]]]]}', Refusal.BAD_BODY),
         (b"[" * 65_000, Refusal.BAD_BODY),

@@ -23,6 +23,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 EVENTS = st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=3)
+BYTES = st.binary()
 MS_MAX = (1 << 53) - 1
 
 
@@ -52,8 +53,11 @@ def test_the_schema_is_a_schema_and_refuses_what_is_no_hit():
     assert set(SCHEMA["properties"]) == set(Hit.__struct_fields__)
 
 
-@given(IDS, IDS, st.integers(0, (1 << 63) - 1), st.integers(0, MS_MAX), st.booleans(), st.binary(), st.binary())
-def test_pixel_hits(spool_id, visitor_id, seq, now_ms, new, agent, query):
+@given(
+    st.tuples(IDS, IDS), st.integers(0, (1 << 63) - 1), st.integers(0, MS_MAX), st.booleans(), st.tuples(BYTES, BYTES)
+)
+def test_pixel_hits(ids, seq, now_ms, new, texts):
+    (spool_id, visitor_id), (agent, query) = ids, texts
     builder = HitBuilder(spool_id.decode())
     builder.at(now_ms)
     members = text_member(b"user_agent", agent) + text_member(b"query", query)

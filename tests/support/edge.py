@@ -1,8 +1,8 @@
 """An in-process collector for tests: real event loop, real sockets, real spool; raw bytes in, answers and hits out."""
 
 import asyncio
-import os
 import socket
+import time
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -15,15 +15,24 @@ from ingest.counters import Counters
 from schemas.settings import load
 
 HOST = b"Host: t.example\r\n"
-COOKIE = b"Cookie: _hs=00000000000000ab.1700000000\r\n"
+COOKIE = b"Cookie: _hs=00000000000000ab.%d\r\n" % (time.time() - 3600)
 PIXEL = b"GET /p.gif?s=shop&e=PageView HTTP/1.1\r\n" + HOST + b"\r\n"
 PROBE = b"GET /probe HTTP/1.1\r\n" + HOST + b"\r\n"
+PIXEL_SEEN = b"GET /p.gif?s=shop&e=PageView HTTP/1.1\r\n" + HOST + COOKIE + b"\r\n"
 ANSWER_S_MAX = 10
 
 
 def post(body, *lines, path=b"/e"):
     head = b"POST " + path + b" HTTP/1.1\r\n" + HOST + b"".join(line + b"\r\n" for line in lines)
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def closing(request):
+    return request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+
+
+def statuses(answers):
+    return [answer.status for answer in answers]
 
 
 class Answer(NamedTuple):
@@ -34,11 +43,10 @@ class Answer(NamedTuple):
 
 def answers_of(data, *, heads=()):
     """Parse answers; those at the places in `heads` answer a HEAD. Fails on anything left over."""
-    found = []
-    while data:
-        head, end, data = data.partition(b"\r\n\r\n")
-        assert end, head
-        first, *lines = head.split(b"\r\n")
+    found, at = [], 0
+    while at < len(data):
+        end = data.index(b"\r\n\r\n", at)
+        first, *lines = data[at:end].split(b"\r\n")
         version, status, _ = first.split(b" ", 2)
         assert version == b"HTTP/1.1"
         headers = {}
@@ -46,10 +54,9 @@ def answers_of(data, *, heads=()):
             name, value = line.split(b": ", 1)
             assert name.lower() not in headers
             headers[name.lower()] = value
-        length = 0 if len(found) in heads else int(headers.get(b"content-length", b"0"))
-        assert len(data) >= length
-        found.append(Answer(int(status), headers, data[:length]))
-        data = data[length:]
+        at = end + 4 + (0 if len(found) in heads else int(headers.get(b"content-length", b"0")))
+        assert at <= len(data)
+        found.append(Answer(int(status), headers, data[end + 4 : at]))
     return found
 
 
@@ -101,8 +108,7 @@ class Edge(NamedTuple):
 
     async def probed(self, *pieces, heads=()):
         """Send pieces and a probe behind them; return the answers, and whether the connection took the probe."""
-        closing = PROBE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-        answers = await self.exchange(*pieces, closing, heads=heads)
+        answers = await self.exchange(*pieces, closing(PROBE), heads=heads)
         if answers and answers[-1].status == 404:
             return answers[:-1], True
         return answers, False
@@ -141,11 +147,3 @@ def run(main):
 def plain(hit):
     """A hit without what differs from run to run."""
     return {name: value for name, value in hit.items() if name not in ("spool_id", "spool_seq", "received_at")}
-
-
-def pid_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
