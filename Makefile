@@ -4,17 +4,21 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-BENCH_INSTALLED := $(VENV)/.installed-bench
+# What was installed last: the box (demo), with the tools of tests, with those of benchmarks.
+BOX := $(VENV)/.box
+TOOLS := $(VENV)/.tools
+BENCH := $(VENV)/.bench
+# Byte code is compiled when it is first used: most of what pip would compile never is.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: help install demo test check soak bench clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
-install: $(INSTALLED) ## install into .venv, with the exact versions of constraints.txt
+install: $(TOOLS) ## install into .venv, with the exact versions of constraints.txt
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(BIN)/python:
 	@python=""; \
 	for candidate in python3.13 python3.12 python3.11 python3; do \
 	  if command -v $$candidate >/dev/null && \
@@ -24,35 +28,40 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo "hitstream needs Python 3.11 or newer: apt-get install python3 python3-venv (Debian 12, Ubuntu 24.04)," \
 	    "or dnf install python3.12 (Fedora, RHEL)" >&2; exit 1; \
 	fi; \
-	if ! $$python -c 'import ensurepip' 2>/dev/null && [ ! -x $(BIN)/python ]; then \
+	if ! $$python -c 'import ensurepip' 2>/dev/null; then \
 	  echo "$$python has no venv module: apt-get install python3-venv" >&2; exit 1; \
 	fi; \
-	[ -x $(BIN)/python ] || $$python -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[embedded,test]'
+	$$python -m venv $(VENV)
+
+$(BOX): $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV); about a minute"
+	$(PIP_INSTALL) --editable '.[embedded]'
 	@touch $@
 
-$(BENCH_INSTALLED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[embedded,test,bench]'
+$(TOOLS): $(BOX)
+	$(PIP_INSTALL) --editable '.[embedded,test]'
 	@touch $@
 
-demo: $(INSTALLED) ## run the box on free ports, send shop traffic, show ledger and reports; KEEP=1 leaves it running
+$(BENCH): $(TOOLS)
+	$(PIP_INSTALL) --editable '.[embedded,test,bench]'
+	@touch $@
+
+demo: $(BOX) ## run the box on free ports, send shop traffic, show ledger and reports; KEEP=1 leaves it running
 	@$(BIN)/hitstream demo $(if $(KEEP),--keep)
 
-test: $(INSTALLED) ## run the tests, under 10 minutes
+test: $(TOOLS) ## run the tests, under 10 minutes
 	$(BIN)/python -m pytest -m 'not soak'
 
-check: $(INSTALLED) ## lint, format, types, import law
+check: $(TOOLS) ## lint, format, types, import law
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_import_law.py
 
-soak: $(INSTALLED) ## the full-length kill, outage and figure runs; takes an hour
+soak: $(TOOLS) ## the full-length kill, outage and figure runs; takes an hour
 	$(BIN)/python -m pytest -m soak --timeout=7200
 
-bench: $(BENCH_INSTALLED) ## measure; results go to benchmarks/results
+bench: $(BENCH) ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks
 
 clean: ## remove what was built, data of the demo included

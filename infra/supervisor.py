@@ -60,6 +60,11 @@ class Child:
         return self.process.pid if self.process else 0
 
     @property
+    def is_watched(self) -> bool:
+        """Whether it runs or is to be started again."""
+        return self.task is not None and not self.task.done()
+
+    @property
     def running_s(self) -> float:
         """Seconds since it was started; 0 when it does not run."""
         return time.monotonic() - self.started_s if self.process else 0.0

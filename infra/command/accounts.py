@@ -16,16 +16,17 @@ from rich.table import Table
 
 from infra import ledger
 from infra.command.database import open_client
-from infra.command.errors import UserError
+from infra.command.errors import UserError, cause
 from infra.command.event_log import log_ends
 from infra.journal.cursor import StateDamageError
 from infra.ledger import Ledger, LoadedState, PartitionState, SpoolState
-from schemas.errors import RetryError
+from schemas.errors import FatalError, RetryError
 from schemas.settings import Settings
 from schemas.topics import HITS
 
 LOOKS_MAX = 5
 LOOK_PAUSE_S = 0.2
+WIDTH_PIPED = 140
 CLICKHOUSE_WAIT_S = 10.0  # a box that starts, or starts its ClickHouse again, is waited for
 
 _SPOOLS = """
@@ -56,6 +57,8 @@ def show_ledger(settings: Settings, output_format: str, *, per_spool: bool) -> i
         sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=WIDTH_PIPED)
         console.print(_table(total))
         if per_spool:
             console.print(_spool_table(spools))
@@ -76,6 +79,8 @@ def _read(settings: Settings) -> tuple[Ledger, list[tuple[int, Ledger]]]:
                 raise
             time.sleep(LOOK_PAUSE_S)
             continue
+        except FatalError as error:
+            raise UserError(f"{cause(error)}; if tables are missing, run `hitstream migrate`") from None
         except StateDamageError as error:
             raise UserError(f"{error}: start the forwarder, which sets it aside and sends again") from None
         total = ledger.total(spools, loaded, partitions)

@@ -220,7 +220,7 @@ class Box:
     async def _end(self, supervisor: Supervisor, background: list[asyncio.Task[None]]) -> None:
         await asyncio.gather(*background, return_exceptions=True)
         for kind in ("collector", "forwarder", "migrate", "worker", "clickhouse"):
-            names = [name for name in supervisor.children if name.startswith(kind)]
+            names = [name for name, child in supervisor.children.items() if name.startswith(kind) and child.is_watched]
             if names:
                 log.info("stopping %s", ", ".join(names))
                 await supervisor.stop(names)

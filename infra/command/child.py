@@ -115,11 +115,8 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
     _serve_status(name, settings, WorkerMetrics(counters), lambda: "")
     rules = worker_rules(settings)
     reader = open_log_reader(settings, given.slot, given.of, life.stop)
-    client = open_client(settings)
-    try:
+    with open_client(settings) as client:
         Worker(reader, ClickHouseStore(client, rules.session), rules, time.time, counters).run(life.stop)
-    finally:
-        client.close()
     return 0
 
 

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from infra.command.errors import UserError
+from infra.admin import is_loopback
+from infra.command.box import runs_own_clickhouse
+from infra.command.errors import UserError, cause
 from schemas.errors import FatalError
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from consumers.clickhouse_client import ClickHouse
 
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
 
-def open_client(settings: Settings) -> ClickHouse:
-    """Return a client of the database `hitstream`; connects when it is first used."""
+
+def clickhouse_url(settings: Settings) -> str:
+    """Return the URL of ClickHouse with its login; of the embedded one, where it listens."""
+    if settings.clickhouse_url and not (runs_own_clickhouse(settings) and settings.clickhouse_password):
+        return settings.clickhouse_url
+    host = settings.clickhouse_host
+    if host in EVERYWHERE or is_loopback(host):
+        host = "127.0.0.1" if host != "::1" else host
+    login = f"default:{quote(settings.clickhouse_password, safe='')}@" if settings.clickhouse_password else ""
+    return f"http://{login}{f'[{host}]' if ':' in host else host}:{settings.clickhouse_port}"
+
+
+@contextmanager
+def open_client(settings: Settings) -> Iterator[ClickHouse]:
+    """Give a client of the database `hitstream`; it connects when it is first used."""
     from consumers.clickhouse_client import ClickHouse
 
-    return ClickHouse.from_settings(settings)
+    client = ClickHouse(clickhouse_url(settings), timeout_s=settings.insert_timeout_s)
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def run_sql(settings: Settings, query: str, output_format: str) -> None:
@@ -28,7 +51,9 @@ def run_sql(settings: Settings, query: str, output_format: str) -> None:
         try:
             answer = client.query_text(query, output_format)
         except FatalError as error:
-            raise UserError(str(error)) from None
+            raise UserError(cause(error)) from None
+    if not answer and output_format.startswith("Pretty"):
+        sys.stderr.write("no rows\n")
     sys.stdout.buffer.write(answer)
     if answer and not answer.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")
@@ -54,7 +79,7 @@ def show_report(settings: Settings, name: str, output_format: str, asked: dict[s
     except reports.ReportError as error:
         raise UserError(str(error)) from None
     except FatalError as error:
-        raise UserError(f"{error}; if tables are missing, run `hitstream migrate`") from None
+        raise UserError(f"{cause(error)}; if tables are missing, run `hitstream migrate`") from None
 
 
 def migrate_now(settings: Settings) -> None:
@@ -71,8 +96,15 @@ def migrate_now(settings: Settings) -> None:
 
 
 def apply_migrations(settings: Settings) -> list[str]:
-    """Create or update the tables; return the migrations applied. Raises RetryError, FatalError."""
-    from infra.migrate import migrate
+    """Create or update the tables; return the migrations applied. Raises RetryError, FatalError.
 
+    Whether inserts survive power loss is set on the tables, too; on a foreign server it is only ever switched on.
+    """
+    from infra.migrate import migrate, set_durability
+
+    disk = settings.sync == "disk"
     with open_client(settings) as client:
-        return migrate(client)
+        done = migrate(client)
+        if disk or runs_own_clickhouse(settings):
+            set_durability(client, power_loss=disk)
+    return done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-QUIET = ("aiohttp", "asyncio", "clickhouse_connect", "urllib3", "aiokafka", "tldextract", "filelock")
+QUIET = ("aiohttp", "asyncio", "urllib3", "aiokafka", "tldextract", "filelock")
 
 
 class _Line(logging.Formatter):
@@ -23,5 +23,11 @@ def configure(process: str, level: str) -> None:
     handler.setFormatter(_Line(f"%(asctime)s {escaped} %(levelname)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    silence_libraries()
+
+
+def silence_libraries() -> None:
+    """Keep libraries' chatter out; of what clickhouse-connect logs, every failure is also an exception of ours."""
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)

@@ -6,12 +6,13 @@ An error that the user can set right is one line on stderr, with what to do next
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from infra.command import report_command
-from infra.command.errors import UserError
+from infra.command.errors import UserError, cause
+from infra.command.logs import silence_libraries
 from schemas.errors import FatalError, RetryError
 from schemas.settings import SettingsError, load
 
@@ -32,20 +33,26 @@ app.add_typer(report_command.app, name="report")
 
 def main() -> None:
     """Run the command line; the entry point."""
+    silence_libraries()
     try:
         app()
     except (UserError, SettingsError, FatalError) as error:
-        print(f"hitstream: {error}", file=sys.stderr)  # noqa: T201  the user reads this
-        sys.exit(EXIT_USER_ERROR)
+        _fail(str(error))
     except RetryError as error:
-        hint = "start the box with `hitstream up`, or set CLICKHOUSE_URL"
-        print(f"hitstream: {load().clickhouse_address}: {error}; {hint}", file=sys.stderr)  # noqa: T201  as above
-        sys.exit(EXIT_USER_ERROR)
+        _fail(
+            f"ClickHouse at {load().clickhouse_address} does not answer ({cause(error)}): "
+            "start the box with `hitstream up`, or set CLICKHOUSE_URL"
+        )
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone: `hitstream sql … | head`
         sys.stderr.close()
         sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"hitstream: {message}\n")
+    sys.exit(EXIT_USER_ERROR)
 
 
 def _run(command: str) -> None:
