@@ -1,0 +1,241 @@
+"""ClickHouse over HTTP with clickhouse-connect: the only file that imports it.
+
+Promise: an insert is one block under one deduplication token, so that repeating it adds nothing, in the table and in
+the targets of its views. Every failure is a `RetryError` (it may work later, unchanged) or a `FatalError`. Inserts are
+synchronous (`async_insert=0` goes with every statement). One `ClickHouse` serves several threads; it connects at its
+first use and again after a failure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import clickhouse_connect
+from clickhouse_connect.datatypes.base import ClickHouseType, TypeDef
+from clickhouse_connect.datatypes.network import IPv6
+from clickhouse_connect.datatypes.registry import get_from_name
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from clickhouse_connect.driver.insert import InsertContext
+
+from schemas.errors import FatalError, RetryError
+
+CONNECT_TIMEOUT_S = 10.0
+QUERY_END_POLL_S = 0.2
+SETTINGS = {"async_insert": 0}
+INSERT_SETTINGS = {
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "insert_deduplicate": 1,
+    "max_partitions_per_insert_block": 0,  # late events may touch many months; a refusal would last for ever
+    "throw_on_max_partitions_per_insert_block": 0,
+}
+
+# ErrorCodes.cpp: what passes without anyone changing the statement. Every other number is fatal.
+_RETRY_CODES = frozenset(
+    (
+        *(23, 24, 74, 75, 159, 160, 198, 202, 203, 209, 210, 216, 225, 236, 241, 242, 243, 252, 265, 279, 285, 286),
+        *(289, 290, 298, 305, 319, 364, 373, 394, 415, 425, 439, 473, 499, 574, 636, 722, 745, 999, 1000, 1001, 1002),
+    )
+)
+_RETRY_STATUS = re.compile(r"HTTP status (?:408|429|5\d\d)")
+_T = TypeVar("_T")
+
+
+class _PackedIPv6(IPv6, registered=False):
+    """IPv6 columns as 16 packed bytes a value, written as they are: clickhouse-connect would parse each one."""
+
+    def _write_column_binary(
+        self, column: Sequence[Any] | MutableSequence[Any], dest: bytearray, ctx: InsertContext
+    ) -> None:
+        packed = b"".join(column)
+        if len(packed) != 16 * len(column):
+            raise ValueError(f"column {ctx.column_name}: an IPv6 value is 16 packed bytes")
+        dest += packed
+
+
+class ClickHouse:
+    """One database of a ClickHouse server at `url` (`http://user:password@host:port`).
+
+    `timeout_s` is how long an answer is waited for. Nothing is sent before the first call.
+    """
+
+    def __init__(self, url: str, *, database: str = "hitstream", timeout_s: float = 120.0) -> None:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise FatalError(f"CLICKHOUSE_URL must be http(s)://host:port, not {url!r}")
+        self._secure = parts.scheme == "https"
+        self._address: dict[str, Any] = {
+            "host": parts.hostname,
+            "port": parts.port or (8443 if self._secure else 8123),
+            "username": unquote(parts.username or "default"),
+            "password": unquote(parts.password or ""),
+        }
+        self.database = database
+        self._timeout_s = timeout_s
+        self._client: Client | None = None
+        self._types: dict[str, dict[str, str]] = {}
+        self._guard = threading.Lock()
+
+    def insert(
+        self,
+        table: str,
+        columns: Mapping[str, Sequence[Any]],
+        *,
+        token: str,
+        types: Mapping[str, str] | None = None,
+        query_id: str = "",
+    ) -> None:
+        """Insert columns of equal length as one block under `token`. Raises RetryError or FatalError.
+
+        `types` are ClickHouse types by column, else the table's own, asked for once. Values by type: String str or
+        bytes (one kind a column), LowCardinality(String) str, numbers int or float, Decimal a Decimal (or str),
+        DateTime64(p) an int of 10^-p seconds since 1970 UTC, Date a date or an int of days, IPv6 16 packed bytes, Map a
+        dict, Array a sequence, Tuple a tuple in declared order. When no answer comes, this returns only after the
+        server has ended the statement or `timeout_s` more have passed.
+        """
+        names = list(columns)
+        if not names or not columns[names[0]]:
+            return
+        known = types or self._table_types(table)
+        if missing := [name for name in names if name not in known]:
+            raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
+        rows = len(columns[names[0]])
+        query_id = query_id or str(uuid4())
+        settings = {**SETTINGS, **INSERT_SETTINGS, "insert_deduplication_token": token, "query_id": query_id}
+
+        def send(client: Client) -> None:
+            context = InsertContext(
+                table,
+                names,
+                [_column_type(known[name]) for name in names],
+                data=list(columns.values()),
+                column_oriented=True,
+                settings={**settings, "database": self.database},
+                block_size=rows,
+            )
+            client.data_insert(context)
+
+        try:
+            self._call(send)
+        except _NoAnswerError:
+            self.wait_query_end(query_id, self._timeout_s)
+            raise
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; `{name:Type}` in it takes `parameters[name]`. Raises RetryError or FatalError."""
+        result = self._call(lambda client: client.query(sql, dict(parameters or {}), settings=self._settings()))
+        return [tuple(row) for row in result.result_rows]
+
+    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Sequence[Any]]:
+        """Return the columns of a query by name; none when it has no rows. Raises RetryError or FatalError."""
+        result = self._call(lambda client: client.query(sql, dict(parameters or {}), settings=self._settings()))
+        columns: Sequence[Sequence[Any]] = result.result_columns or [()] * len(result.column_names)
+        return dict(zip(result.column_names, columns, strict=True))
+
+    def query_text(self, sql: str, fmt: str, parameters: Mapping[str, Any] | None = None) -> bytes:
+        """Return the answer of a query in a ClickHouse format, e.g. JSONEachRow. Raises RetryError or FatalError."""
+        answer = self._call(
+            lambda client: client.raw_query(sql, dict(parameters or {}), settings=self._settings(), fmt=fmt)
+        )
+        return bytes(answer)
+
+    def command(self, sql: str, *, database: str | None = None) -> None:
+        """Run a statement that returns no rows, in `database` ("": none named). Raises RetryError or FatalError."""
+        self._call(lambda client: client.command(sql, settings=self._settings(database)))
+
+    def ping(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return bool(self._call(lambda client: client.ping()))
+        except (RetryError, FatalError):
+            return False
+
+    def wait_query_end(self, query_id: str, timeout_s: float) -> bool:
+        """Wait until the server runs `query_id` no longer; False when it still does, or cannot be asked.
+
+        The embedded server shows a query's id as its log_comment, as its engine draws query ids of its own.
+        """
+        sql = (
+            "SELECT count() FROM system.processes WHERE query_id = {id:String} OR Settings['log_comment'] = {id:String}"
+        )
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                running = self.query(sql, {"id": query_id})[0][0]
+            except (RetryError, FatalError):
+                return False
+            if not running:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(QUERY_END_POLL_S)
+
+    def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        with self._guard:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _settings(self, database: str | None = None) -> dict[str, Any]:
+        named = self.database if database is None else database
+        return {**SETTINGS, **({"database": named} if named else {})}
+
+    def _table_types(self, table: str) -> Mapping[str, str]:
+        known = self._types.get(table)
+        if known is None:
+            rows = self.query(f"DESCRIBE TABLE {table}")
+            known = {name: kind for name, kind, default, *_ in rows if default not in ("ALIAS", "MATERIALIZED")}
+            self._types[table] = known
+        return known
+
+    def _call(self, action: Callable[[Client], _T]) -> _T:
+        try:
+            return action(self._connected())
+        except ClickHouseError as error:
+            raise _sorted_error(error) from error
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error) as error:
+            raise FatalError(f"clickhouse-connect cannot send this: {type(error).__name__}: {error}") from error
+
+    def _connected(self) -> Client:
+        with self._guard:
+            if self._client is None:
+                self._client = clickhouse_connect.get_client(
+                    **self._address,
+                    secure=self._secure,
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    send_receive_timeout=max(1, math.ceil(self._timeout_s)),  # it takes whole seconds
+                    autogenerate_session_id=False,
+                    compress="lz4",
+                    query_limit=0,
+                )
+            return self._client
+
+
+class _NoAnswerError(RetryError):
+    """The statement may or may not have been carried out, or may be running still."""
+
+
+def _sorted_error(error: ClickHouseError) -> RetryError | FatalError:
+    """Return the error as one of the two roots, by ClickHouse's number where there is one."""
+    code: int | None = getattr(error, "code", None)
+    text = str(error)
+    if code is not None:
+        return RetryError(text) if code in _RETRY_CODES else FatalError(text)
+    if isinstance(error, OperationalError):
+        return _NoAnswerError(text)
+    return RetryError(text) if _RETRY_STATUS.search(text) else FatalError(text)
+
+
+def _column_type(name: str) -> ClickHouseType:
+    if name == "IPv6":
+        return _PackedIPv6(TypeDef())
+    return get_from_name(name)

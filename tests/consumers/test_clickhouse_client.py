@@ -1,0 +1,238 @@
+"""The client against a real server: one block under one token, every type of `events`, errors sorted into two roots."""
+
+import socket
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+from ipaddress import IPv6Address
+
+import pytest
+
+from consumers.clickhouse_client import ClickHouse
+from schemas.errors import FatalError, RetryError
+
+AT = 1_700_000_000_123
+ITEMS = [("sku-1", "Größe «L»", "shirts", Decimal("9.9900"), 2), ("sku-2", "", "", Decimal("0.0001"), 1)]
+
+
+@pytest.fixture
+def client(clickhouse_url, fresh_database):
+    made = ClickHouse(clickhouse_url, database=fresh_database, timeout_s=30)
+    yield made
+    made.close()
+
+
+def events(count, **columns):
+    """Columns of `events` for `count` hits of one visitor each."""
+    return {
+        "site": ["shop"] * count,
+        "event_name": ["PageView"] * count,
+        "ts": [AT + index for index in range(count)],
+        "received_at": [AT] * count,
+        "session_start": [AT] * count,
+        "visitor_id": [index + 1 for index in range(count)],
+        "session_id": [index + 1 for index in range(count)],
+        "log_offset": list(range(count)),
+        **columns,
+    }
+
+
+def test_each_type_comes_back_as_it_went_in(client):
+    client.insert(
+        "events",
+        events(
+            2,
+            title=["Ünïcode\t\n\0'\\", ""],
+            value=[Decimal("123456.7891"), Decimal(0)],
+            items=[ITEMS, []],
+            props=[{"a": "b", "ключ": "значение"}, {}],
+            ip=[IPv6Address("2001:db8::1").packed, IPv6Address("::ffff:192.0.2.0").packed],
+            screen_w=[1920, 65535],
+            spool_id=[2**64 - 1, 0],
+        ),
+        token="t1",
+    )
+    rows = client.query(
+        "SELECT title, value, items, props, ip, screen_w, spool_id, toUnixTimestamp64Milli(ts), ts, country"
+        " FROM events ORDER BY log_offset"
+    )
+    first, second = rows
+    assert first[:3] == ("Ünïcode\t\n\0'\\", Decimal("123456.7891"), first[2])
+    assert [tuple(item.values()) if isinstance(item, dict) else tuple(item) for item in first[2]] == ITEMS
+    assert first[3] == {"a": "b", "ключ": "значение"}
+    assert first[4] == IPv6Address("2001:db8::1")
+    assert first[5:8] == (1920, 2**64 - 1, AT)
+    assert first[8].replace(tzinfo=UTC) == datetime.fromtimestamp(AT / 1000, UTC)
+    assert first[9] == ""
+    assert str(second[4]) in ("192.0.2.0", "::ffff:192.0.2.0", "::ffff:c000:200")
+
+
+def test_rejected_rows_keep_their_bytes(client):
+    raw = bytes(range(256))
+    client.insert("rejected", {"received_at": [AT], "reason": ["bad_json"], "raw": [raw]}, token="r")
+    assert client.query_text("SELECT hex(raw) FROM rejected", "TSVRaw").strip() == raw.hex().upper().encode()
+
+
+def test_a_repeated_token_adds_nothing_here_nor_in_a_views_target(client):
+    for _ in range(3):
+        client.insert("events", events(500), token="hits:3:0-499")
+    assert client.query("SELECT count(), uniqExact(log_offset) FROM events") == [(500, 500)]
+    assert client.query("SELECT sum(events), count() FROM sessions") == [(500, 500)]
+    client.insert("events", events(500), token="hits:3:500-999")
+    assert client.query("SELECT count() FROM events") == [(1000,)]
+    assert client.query("SELECT sum(events) FROM sessions") == [(1000,)]
+
+
+def test_a_token_heals_an_insert_that_reached_the_table_but_not_the_view(client):
+    client.command("DETACH TABLE session_parts_mv")
+    client.insert("events", events(10), token="half")
+    client.command("ATTACH TABLE session_parts_mv")
+    assert client.query("SELECT count() FROM sessions") == [(0,)]
+    client.insert("events", events(10), token="half")
+    assert client.query("SELECT count() FROM events") == [(10,)]
+    assert client.query("SELECT count() FROM sessions") == [(10,)]
+
+
+def test_a_large_batch_is_one_block(client):
+    rows = 30_000
+    client.insert("events", events(rows, title=["x" * 40] * rows), token="large")
+    assert client.query(
+        "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND level = 0"
+    ) == [(1,)]
+    client.insert("events", events(rows, title=["x" * 40] * rows), token="large")
+    assert client.query("SELECT count() FROM events") == [(rows,)]
+
+
+def test_a_batch_may_touch_more_than_a_hundred_months(client):
+    months = 150
+    received = [
+        int(datetime(2000 + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp() * 1000) for month in range(months)
+    ]
+    client.insert("events", events(months, received_at=received), token="wide")
+    assert client.query("SELECT uniqExact(toYYYYMM(received_at)) FROM events") == [(months,)]
+
+
+def test_parameters_columns_and_formats(client):
+    assert client.query("SELECT {a:String}, {b:Array(UInt8)}", {"a": "it's\t\\", "b": [1, 2]}) == [("it's\t\\", [1, 2])]
+    assert client.query_columns("SELECT number AS n, toString(number) AS s FROM numbers(3)") == {
+        "n": [0, 1, 2],
+        "s": ["0", "1", "2"],
+    }
+    assert list(client.query_columns("SELECT 1 AS n WHERE 0").get("n", [])) == []
+    assert client.query_text("SELECT {a:UInt8} AS x", "JSONEachRow", {"a": 7}) == b'{"x":7}\n'
+    assert client.query("SELECT count() FROM numbers(500000)") == [(500_000,)]
+    assert len(client.query("SELECT number FROM numbers(200000)")) == 200_000
+
+
+def test_an_empty_insert_sends_nothing(client):
+    client.insert("events", {"site": []}, token="none")
+    assert client.query("SELECT count() FROM events") == [(0,)]
+
+
+def test_threads_share_a_client(client):
+    failures = []
+
+    def work(number):
+        try:
+            for step in range(5):
+                client.insert("events", events(20, log_partition=[number] * 20), token=f"{number}-{step}")
+                client.query("SELECT count() FROM events")
+        except Exception as error:  # noqa: BLE001  shown by the assertion below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert client.query("SELECT count() FROM events") == [(600,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "number"),
+    [("SELEC 1", "62"), ("SELECT * FROM nope", "60"), ("SELECT nope", "47"), ("SELECT 1 SETTINGS nope = 1", "115")],
+)
+def test_wrong_sql_is_fatal(client, sql, number):
+    with pytest.raises(FatalError, match=number):
+        client.query(sql)
+
+
+@pytest.mark.parametrize("code", [202, 241, 242, 252])
+def test_an_overloaded_server_is_to_be_tried_again(client, code):
+    with pytest.raises(RetryError, match=str(code)):
+        client.query(f"SELECT throwIf(1, 'busy', toInt32({code})) SETTINGS allow_custom_error_code_in_throwif = 1")
+
+
+def test_wrong_columns_and_values_are_fatal(client):
+    with pytest.raises(FatalError, match="no_such"):
+        client.insert("events", {"no_such": [1]}, token="x")
+    with pytest.raises(FatalError, match="16 packed bytes"):
+        client.insert("events", events(1, ip=[b"1234"]), token="x")
+    with pytest.raises(FatalError):
+        client.insert("events", events(1, value=["many"]), token="x")
+    with pytest.raises(FatalError):
+        client.insert("nope", {"a": [1]}, token="x")
+    assert client.query("SELECT count() FROM events") == [(0,)]
+
+
+def test_no_server_is_to_be_tried_again():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    client = ClickHouse(f"http://127.0.0.1:{port}", timeout_s=2)
+    with pytest.raises(RetryError):
+        client.query("SELECT 1")
+    with pytest.raises(RetryError):
+        client.insert("events", {"site": ["a"]}, token="x", types={"site": "String"})
+    assert not client.ping()
+
+
+def test_a_server_that_never_answers_is_to_be_tried_again():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = ClickHouse(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5)
+        with pytest.raises(RetryError):
+            client.query("SELECT 1")
+
+
+def test_the_address_is_checked():
+    with pytest.raises(FatalError, match="CLICKHOUSE_URL"):
+        ClickHouse("ftp://example.org")
+
+
+def test_a_running_query_is_waited_for(clickhouse_url, client):
+    other = ClickHouse(clickhouse_url, database="")
+
+    def slow():
+        other.insert(
+            "FUNCTION null('a UInt8')",
+            {"a": [1] * 3},
+            token="slow",
+            types={"a": "UInt8"},
+        )
+        other._call(
+            lambda c: c.command(
+                "SELECT sleepEachRow(0.5) FROM numbers(4) FORMAT Null", settings={"query_id": "slow-one"}
+            )
+        )
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    seen = False
+    while thread.is_alive() and not seen:
+        seen = not client.wait_query_end("slow-one", 0)
+    assert seen
+    assert client.wait_query_end("slow-one", 20)
+    thread.join(5)
+    assert not thread.is_alive()
+    other.close()
+
+
+def test_an_insert_without_an_answer_returns_when_the_server_is_done(clickhouse_url, fresh_database):
+    client = ClickHouse(clickhouse_url, database=fresh_database, timeout_s=1.0)
+    client.command("CREATE TABLE slow (a UInt8, b UInt8 MATERIALIZED sleepEachRow(1.0)) ENGINE = MergeTree ORDER BY a")
+    client.query("SELECT 1")
+    with pytest.raises(RetryError):
+        client.insert("slow", {"a": [1, 2]}, token="late", query_id="late-one")
+    assert client.wait_query_end("late-one", 5)
+    assert client.query("SELECT count() FROM slow") == [(2,)]
+    client.close()

@@ -1,0 +1,131 @@
+"""Migrations: each file once, resumed after a crash, changed ones refused."""
+
+import pytest
+
+from consumers.clickhouse_client import ClickHouse
+from infra.clickhouse_server.lexer import LexError, split_statements
+from infra.migrate import DIRECTORY, migrate, read, set_durability
+from schemas.errors import FatalError, RetryError
+
+
+class Recording:
+    """A client that remembers what ran, and breaks at the statement number `fail_at`."""
+
+    def __init__(self, client, fail_at=None):
+        self.database = client.database
+        self.ran = []
+        self._client = client
+        self._fail_at = fail_at
+
+    def command(self, sql, *, database=None):
+        if len(self.ran) == self._fail_at:
+            raise RetryError("the server went away")
+        self.ran.append(sql)
+        self._client.command(sql, database=database)
+
+    def query(self, sql, parameters=None):
+        return self._client.query(sql, parameters)
+
+
+@pytest.fixture
+def client(clickhouse_url, fresh_database):
+    setup = ClickHouse(clickhouse_url, database="")
+    setup.command(f"DROP DATABASE {fresh_database} SYNC")
+    setup.close()
+    made = ClickHouse(clickhouse_url, database=fresh_database)
+    yield made
+    made.close()
+
+
+def test_the_real_files_are_applied_once_and_make_the_contracts_tables(client):
+    names = [migration.name for migration in read(DIRECTORY)]
+    assert migrate(client) == names
+    assert migrate(client) == []
+    tables = {row[0] for row in client.query("SELECT name FROM system.tables WHERE database = currentDatabase()")}
+    assert {"events", "sessions", "batches", "rejected", "ad_spend", "migrations"} <= tables
+    assert [row[0] for row in client.query("SELECT name FROM migrations ORDER BY number")] == names
+
+
+def files(directory, **contents):
+    for name, text in contents.items():
+        (directory / f"{name[1:]}.sql").write_text(text)
+
+
+def test_a_crash_between_statements_is_resumed(client, tmp_path):
+    files(
+        tmp_path,
+        _0001_a="CREATE TABLE IF NOT EXISTS a (x UInt8) ENGINE = Memory; CREATE TABLE IF NOT EXISTS b AS a;",
+        _0002_c="CREATE TABLE IF NOT EXISTS c AS a",
+    )
+    steps_to_second_file = 2 + 3  # database and table of migrations; two statements and a record
+    for fail_at in range(steps_to_second_file + 1):
+        broken = Recording(client, fail_at)
+        with pytest.raises(RetryError):
+            migrate(broken, tmp_path)
+    assert migrate(client, tmp_path) == ["0002_c.sql"]
+    assert client.query("SELECT number FROM migrations ORDER BY number") == [(1,), (2,)]
+
+
+def test_a_changed_file_is_named_and_nothing_runs(client, tmp_path):
+    files(tmp_path, _0001_a="CREATE TABLE IF NOT EXISTS a (x UInt8) ENGINE = Memory")
+    migrate(client, tmp_path)
+    files(tmp_path, _0001_a="CREATE TABLE IF NOT EXISTS a (y UInt8) ENGINE = Memory", _0002_b="CREATE TABLE b AS a")
+    with pytest.raises(FatalError, match=r"0001_a\.sql was changed"):
+        migrate(client, tmp_path)
+    assert client.query("EXISTS TABLE b") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"_1_a": "SELECT 1"}, "is named like"),
+        ({"_0001_a": "SELECT 1", "_0001_b": "SELECT 1"}, "same number"),
+        ({"_0001_a": "SELECT 'open"}, "not closed"),
+        ({}, "no migrations"),
+    ],
+)
+def test_unusable_directories_are_refused(tmp_path, names, message):
+    files(tmp_path, **names)
+    with pytest.raises(FatalError, match=message):
+        read(tmp_path)
+
+
+def test_a_databases_name_is_checked(tmp_path):
+    class Named:
+        database = "a; DROP DATABASE b"
+
+    files(tmp_path, _0001_a="SELECT 1")
+    with pytest.raises(FatalError, match="no name for a database"):
+        migrate(Named(), tmp_path)
+
+
+def test_durability_is_set_on_every_table_that_is_inserted_into(client):
+    migrate(client)
+    changed = set_durability(client, power_loss=True)
+    assert {"events", "batches", "rejected", "session_parts"} <= set(changed)
+    assert set_durability(client, power_loss=True) == []
+    assert "fsync_after_insert = 1" in client.query("SHOW CREATE TABLE session_parts")[0][0]
+    client.insert("events", {"site": ["a"], "received_at": [0]}, token="durable")
+    assert set_durability(client, power_loss=False) == changed
+
+
+@pytest.mark.parametrize(
+    ("script", "statements"),
+    [
+        ("SELECT 1; SELECT 2;", ["SELECT 1", "SELECT 2"]),
+        ("SELECT ';', 'it''s; ok', 'a\\'; b'; SELECT 2", ["SELECT ';', 'it''s; ok', 'a\\'; b'", "SELECT 2"]),
+        ("-- a; b\nSELECT 1 -- c; d\n, 2; /* e; /* f; */ g; */ SELECT 3", ["SELECT 1 -- c; d\n, 2", "SELECT 3"]),
+        ('SELECT `a;b`, "c;d";;; ', ['SELECT `a;b`, "c;d"']),
+        ("# x; y\nSELECT 1", ["SELECT 1"]),
+        ("-- nur Kommentar: größer;\n", []),
+        ("", []),
+    ],
+)
+def test_scripts_are_cut_outside_strings_and_comments(script, statements):
+    assert split_statements(script) == statements
+
+
+@pytest.mark.parametrize("script", ["SELECT 'a", "SELECT `a", "/* a", "SELECT $$a;b$$", "SELECT 1\u00a0;", "SELECT \0"])
+def test_scripts_that_cannot_be_cut_for_certain_are_refused(script):
+    with pytest.raises(LexError):
+        split_statements(script)
