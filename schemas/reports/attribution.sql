@@ -96,3 +96,7 @@ ARRAY JOIN touches AS touch, credits AS credit
 WHERE credit != 0
 GROUP BY value, currency
 ORDER BY conversions DESC, value, currency
+SETTINGS
+    output_format_json_quote_64bit_integers = 0,
+    output_format_json_quote_decimals = 0,
+    output_format_json_validate_utf8 = 1

@@ -130,4 +130,8 @@ FROM levels
 LEFT JOIN value_names ON levels.value_hash = value_names.value_hash
 ARRAY JOIN arrayEnumerate(steps) AS step
 ORDER BY count_first DESC, value, step
-SETTINGS optimize_aggregation_in_order = 1
+SETTINGS
+    optimize_aggregation_in_order = 1,
+    output_format_json_quote_64bit_integers = 0,
+    output_format_json_quote_decimals = 0,
+    output_format_json_validate_utf8 = 1

@@ -24,3 +24,7 @@ WHERE ({site:String} = '' OR site = {site:String})
   AND ({bots:UInt8} OR is_bot = 0)
 GROUP BY value
 ORDER BY if({by_day:UInt8}, value, ''), sessions DESC, value
+SETTINGS
+    output_format_json_quote_64bit_integers = 0,
+    output_format_json_quote_decimals = 0,
+    output_format_json_validate_utf8 = 1

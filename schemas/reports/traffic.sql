@@ -36,3 +36,7 @@ SELECT
 FROM seen
 GROUP BY by_value
 ORDER BY if({by_day:UInt8}, value, ''), events DESC, value
+SETTINGS
+    output_format_json_quote_64bit_integers = 0,
+    output_format_json_quote_decimals = 0,
+    output_format_json_validate_utf8 = 1
