@@ -1,8 +1,7 @@
-"""What commands do with ClickHouse: SQL, reports, migrations, and the embedded server."""
+"""What commands do with ClickHouse: its address, a client, reports, migrations."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,23 +40,6 @@ def open_client(settings: Settings) -> Iterator[ClickHouse]:
         yield client
     finally:
         client.close()
-
-
-def run_sql(settings: Settings, query: str, output_format: str) -> None:
-    """Print the answer to a query. Raises UserError."""
-    if not query.strip():
-        raise UserError("the query is empty: write one, such as hitstream sql 'SHOW TABLES'")
-    with open_client(settings) as client:
-        try:
-            answer = client.query_text(query, output_format)
-        except FatalError as error:
-            raise UserError(cause(error)) from None
-    if not answer and output_format.startswith("Pretty"):
-        sys.stderr.write("no rows\n")
-    sys.stdout.buffer.write(answer)
-    if answer and not answer.endswith(b"\n"):
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.flush()
 
 
 def show_report(settings: Settings, name: str, output_format: str, asked: dict[str, Any]) -> None:

@@ -121,7 +121,7 @@ def sql(
     ] = "PrettyCompact",
 ) -> None:
     """Run SQL in the database `hitstream` and print the answer."""
-    from infra.command.database import run_sql
+    from infra.command.sql import run_sql
 
     run_sql(load(), sys.stdin.read() if query == "-" else query, output_format)
 
