@@ -3,7 +3,8 @@
 - One forwarder per spool directory (`DATA/forwarder/owner.lock`).
 - A cursor moves only when the log has acknowledged. One `append` is under way at a time, and after RetryError every
   spool starts again from its cursor: no later number of a spool goes to a partition before every earlier one
-  is acknowledged there. Resends happen; they are the worker's to drop.
+  is acknowledged there. Resends happen; they are the worker's to drop. Cursors are written when a segment is done, when
+  nothing came, at the end, and every SAVE_EVERY_S.
 - Nothing is skipped: a payload that is no hit goes to partition 0 as it is, where the worker rejects it.
 - Segments are deleted only behind the cursor. A spool whose collector has ended (its lock is free) is drained once more
   under its lock; its totals are kept; then its directory goes.
@@ -41,6 +42,9 @@ BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 5.0
 SHARE_BYTES_MIN = 16 * KIB
 LAG_EVERY_S = 1.0
+SAVE_EVERY_S = (
+    0.05  # replacing a file costs ext4 milliseconds; what is sent again after a kill is dropped by the worker
+)
 PARTITION_OF_STRAYS = 0
 
 
@@ -119,9 +123,11 @@ class Forwarder:
         self._lock = Lock(forwarder_directory(data_dir) / "owner.lock")
         self._cursors: Cursors | None = None
         self._spools: dict[str, _Spool] = {}
-        self._active = 1
+        self._active = 0
         self._turn = 0
         self._lag_at_s = 0.0
+        self._saved_at_s = 0.0
+        self._dirty = False
 
     @classmethod
     def from_settings(cls, settings: Settings, writer: LogWriter) -> Forwarder:
@@ -161,6 +167,7 @@ class Forwarder:
 
     async def close(self) -> None:
         """Close the spools and the log's writer, and give the directory back."""
+        self._save()
         for spool in self._spools.values():
             spool.close()
         self._spools.clear()
@@ -195,7 +202,7 @@ class Forwarder:
     def _gather(self, runs: dict[int, list[bytes]], moved: list[tuple[_Spool, SpoolCursor]]) -> int:
         """Read every spool's share of a round: hits into `runs`, coming cursors into `moved`. Return the bytes."""
         partitions = self._writer.partitions
-        share = max(self._batch_bytes_max // self._active, SHARE_BYTES_MIN)
+        share = max(self._batch_bytes_max // max(self._active, 1), SHARE_BYTES_MIN)
         taken = 0
         for spool in self._in_turn():
             position, damaged = spool.cursor
@@ -210,7 +217,7 @@ class Forwarder:
             spool.drained = left > 0
             if position != spool.cursor.position:
                 moved.append((spool, SpoolCursor(position, damaged)))
-        self._active = max(len(moved), 1)
+        self._active = len(moved)
         return taken
 
     def _in_turn(self) -> list[_Spool]:
@@ -222,27 +229,35 @@ class Forwarder:
         """Move the cursors that the log has acknowledged, then end what is behind them."""
         cursors = self._cursors
         assert cursors is not None, "step comes after open"
-        dirty = False
         passed = []
         for spool, cursor in moved:
             self.counters.damaged += cursor.damaged - spool.cursor.damaged
             if cursor.position.ordinal != spool.cursor.position.ordinal:
                 passed.append(spool)
             spool.cursor = cursors.spools[spool.directory.name] = cursor
-            dirty = True
-        dirty = self._end_drained(cursors) or dirty
-        try:
-            if dirty:
-                cursors.save()
-        except OSError as error:
-            # The disk may be so full that no cursor can be written. What is acknowledged must go all the same, and
-            # may: a reader that starts from an old cursor knows that deleted segments are no gap (`skip_deleted`).
-            logger.warning("the cursors cannot be written now: %s", error)
+            self._dirty = True
+        self._end_drained(cursors)
+        quiet = self._dirty and not self._active
+        if passed or quiet or self._clock_s() - self._saved_at_s >= SAVE_EVERY_S:
+            self._save()
+        # Where no cursor could be written, the disk may be full: what is acknowledged must go all the same, and may. A
+        # reader that starts from an old cursor knows that deleted segments are no gap (`skip_deleted`).
         for spool in passed:
             with suppress(OSError):  # tried again behind the next segment
                 spool.reader.delete_before(spool.cursor.position)
 
-    def _end_drained(self, cursors: Cursors) -> bool:
+    def _save(self) -> None:
+        """Write the cursors if they moved; on a disk that refuses, try again in the next round."""
+        if self._dirty and self._cursors is not None:
+            try:
+                self._cursors.save()
+            except OSError as error:
+                logger.warning("the cursors cannot be written now: %s", error)
+                return
+            self._dirty = False
+            self._saved_at_s = self._clock_s()
+
+    def _end_drained(self, cursors: Cursors) -> None:
         """Ask drained spools' collectors whether they live; remove those found drained once more under their lock."""
         now_s = self._clock_s()
         ended = []
@@ -261,7 +276,7 @@ class Forwarder:
             damaged += number - spool.cursor.position.number + lost
             self._finish(cursors, spool.directory, Totals(number + lost, damaged))
             self.counters.damaged += damaged - spool.cursor.damaged
-        return bool(ended)
+            self._dirty = True
 
     def _finish(self, cursors: Cursors, directory: Path, totals: Totals) -> None:
         try:
