@@ -19,6 +19,7 @@ TIME_MS_MAX = 10_413_791_999_999  # the last millisecond of 2299, where DateTime
 
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
+_SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as the worker accepts them
 _EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 
 _SESSION_COLUMNS = (
@@ -112,6 +113,8 @@ def breakdown_column(report: str, options: ReportOptions) -> str:
 
 def parameters(report: str, options: ReportOptions, now: datetime) -> dict[str, object]:
     """Return the ClickHouse parameters of `schemas/reports/<report>.sql`. Raises ReportError."""
+    if options.site and not _SITE.fullmatch(options.site):
+        raise ReportError(f"site {options.site!r} is no site id: write one of letters, digits, '.', '_' and '-'")
     if options.tz not in available_timezones():
         raise ReportError(f"tz {options.tz!r} is no time zone: write an IANA name such as UTC or Europe/Berlin")
     since_ms = instant_ms(options.since, "since", options.tz, now) if options.since else 0

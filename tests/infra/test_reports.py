@@ -187,13 +187,6 @@ def test_days_are_the_zones(engine, event):
     assert run("traffic", engine, options)[0]["events"] == 1
 
 
-def test_what_a_person_types_stays_data(engine, event):
-    nasty = "shop' OR 1=1 --\t\\"
-    engine.replace([event("PageView", "10:00:00"), event("PageView", "10:00:00", site=nasty)])
-    for name in REPORTS:
-        assert len(run(name, engine, ReportOptions(steps=("PageView",), site=nasty, event="PageView"))) == 1
-
-
 def test_times_are_dates_datetimes_or_ago():
     def read(text, tz="UTC"):
         return instant_ms(text, "since", tz, NOW)
@@ -209,6 +202,7 @@ def test_times_are_dates_datetimes_or_ago():
     ("name", "options", "says"),
     [
         ("cohorts", {}, "choose one of funnel, attribution, sessions, traffic"),
+        ("traffic", {"site": "shop' OR 1=1 --"}, "no site id"),
         ("funnel", {}, "name its events in order"),
         ("funnel", {"steps": ("A",) * 33}, "at most 32"),
         ("funnel", {"steps": ("A'",)}, "no event name"),

@@ -15,8 +15,8 @@ from infra.reports import ReportOptions, run
 
 START_MS = 1_767_225_600_000  # 2026-01-01, midnight
 STEPS = ("PageView", "ViewContent", "AddToCart", "Purchase")
-SEEDS = (11, 12)
-VISITORS = 450
+SEEDS = (11,)
+VISITORS = 900
 GRID_MS = (0, 0, 1, 60_000, 30 * 60_000, 30 * 60_000 + 1, HOUR_MS, HOUR_MS, HOUR_MS + 1, 2 * HOUR_MS)
 SINCE_MS = START_MS + 3 * DAY_MS
 UNTIL_MS = START_MS + 6 * DAY_MS
