@@ -162,6 +162,7 @@ class Engine:
         self._lock = _lock(directory, cancelled)
         try:
             config = access.write_configuration(directory / "config")
+            _forget_empty_default(directory / "metadata")
             self._connect, self._address = _chdb(), f"{directory.absolute()}?config-file={config.absolute()}"
             self._first = self.connect()
             self._open_default()
@@ -198,6 +199,16 @@ class Engine:
         """Close the engine, then give the directory up. All other connections must be closed."""
         self._first.close()
         self._lock.close()
+
+
+def _forget_empty_default(metadata: Path) -> None:
+    """Delete the definition of a `default` that never had a table.
+
+    Such a database has no directory of its own yet, and chDB 26.9 then cannot attach it again ("Cannot find UUID
+    mapping"). It is made anew, as empty as it was.
+    """
+    if not (metadata / "default").exists():
+        (metadata / "default.sql").unlink(missing_ok=True)
 
 
 def _chdb() -> Any:  # noqa: ANN401  chDB is untyped
