@@ -2,7 +2,8 @@
 
 - `load` may be called any number of times: every insert carries the batch's token, so the engine drops repeats, heals
   an insert that a kill cut in half, and does the same for the view's target.
-- `heal` looks which rows are there, for a batch so old that its token may be forgotten.
+- `heal` looks which rows are there, for a batch so old that its token may be forgotten, and makes the view's target
+  agree with them: a kill may have filled one and not the other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from consumers.batch import Batch, Loaded
 from consumers.rows import Columns, batch_columns, event_columns, rejected_columns
 from consumers.session_state import VisitorKey
 from consumers.store import Resume
+from schemas.errors import FatalError
 from schemas.session import Session, SessionRule
 
 VISITORS_PER_QUERY = 5_000
@@ -58,6 +60,27 @@ _PRESENT = """
 SELECT {key} FROM {table}
 WHERE log_partition = {{partition:UInt32}} AND batch_first = {{first:UInt64}} AND batch_last = {{last:UInt64}}"""
 
+_OF_BATCH = """
+log_partition = {partition:UInt32} AND visitor_id != 0 AND session_id IN (
+    SELECT session_id FROM events WHERE log_partition = {partition:UInt32} AND batch_first = {first:UInt64}
+       AND batch_last = {last:UInt64} AND visitor_id != 0)"""
+
+# A session's rows all lie in one log partition, and whoever heals owns it, so nothing else changes these sums.
+_DIFFERENT = """
+SELECT session_id FROM
+(
+    SELECT session_id, toInt64(count()) AS rows FROM events WHERE {of_batch} GROUP BY session_id
+    UNION ALL
+    SELECT session_id, -toInt64(sum(events)) AS rows FROM session_parts
+    WHERE session_id IN (SELECT session_id FROM events WHERE {of_batch}) GROUP BY session_id
+)
+GROUP BY session_id HAVING sum(rows) != 0""".replace("{of_batch}", _OF_BATCH)
+
+_VIEW = "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = 'session_parts_mv'"
+_VIEW_ROWS = "WHERE visitor_id != 0"
+_FORGET = "DELETE FROM session_parts WHERE "
+_COUNT_ANEW = "INSERT INTO session_parts"
+
 
 class Client(Protocol):
     """What the store needs of ClickHouse; `clickhouse_client.ClickHouse` has it."""
@@ -68,6 +91,10 @@ class Client(Protocol):
 
     def insert(self, table: str, columns: Columns, *, token: str) -> None:
         """Insert columns as one block under a deduplication token."""
+        ...
+
+    def command(self, sql: str) -> None:
+        """Run a statement that returns no rows."""
         ...
 
 
@@ -106,7 +133,8 @@ class ClickHouseStore:
 
     def load(self, batch: Batch, loaded: Loaded) -> None:
         """Insert events, then rejected, then batches, each under the batch's token."""
-        self._insert(batch, loaded, batch.token)
+        self._insert_events(loaded, batch, batch.token)
+        self._insert_rest(loaded, batch, batch.token)
 
     def heal(self, batch: Batch, loaded: Loaded) -> None:
         """Insert the rows of an old batch that are not there.
@@ -122,15 +150,37 @@ class ClickHouseStore:
             [row for row in loaded.counts if row.spool_id not in spools],
         )
         here = len(events) + len(rejected) + len(spools)
-        self._insert(batch, missing, f"{batch.token}:healed-from-{here}")
+        token = f"{batch.token}:healed-from-{here}"
+        self._insert_events(missing, batch, token)
+        self._mend_sessions(batch)
+        self._insert_rest(missing, batch, token)
 
-    def _insert(self, batch: Batch, loaded: Loaded, token: str) -> None:
+    def _insert_events(self, loaded: Loaded, batch: Batch, token: str) -> None:
         if loaded.events:
             self._client.insert("events", event_columns(batch, loaded.events), token=token)
+
+    def _insert_rest(self, loaded: Loaded, batch: Batch, token: str) -> None:
         if loaded.rejected:
             self._client.insert("rejected", rejected_columns(batch, loaded.rejected), token=token)
         if loaded.counts:
             self._client.insert("batches", batch_columns(batch, loaded.counts), token=token)
+
+    def _mend_sessions(self, batch: Batch) -> None:
+        """Make the batch's sessions anew where they count other rows than `events` holds.
+
+        Not atomic: in between they are missing, and what a death leaves here the next attempt finds.
+        """
+        place = {"partition": batch.partition, "first": batch.first, "last": batch.last}
+        different = sorted(int(row[0]) for row in self._client.query(_DIFFERENT, place))
+        for start in range(0, len(different), VISITORS_PER_QUERY):
+            listed = f"session_id IN ({','.join(map(str, different[start : start + VISITORS_PER_QUERY]))})"
+            view = str(self._client.query(_VIEW)[0][0])
+            if view.count(_VIEW_ROWS) != 1:
+                raise FatalError(f"session_parts_mv is not as migrations made it: {view}")
+            select = view.replace(_VIEW_ROWS, f"{_VIEW_ROWS} AND {listed}")
+            self._client.command(_FORGET + listed)
+            # Its block may equal one that was inserted and deleted before, and must not count as its repeat.
+            self._client.command(f"{_COUNT_ANEW} {select} SETTINGS insert_deduplicate = 0")
 
     def _present(self, table: str, key: str, batch: Batch) -> list[int]:
         place = {"partition": batch.partition, "first": batch.first, "last": batch.last}

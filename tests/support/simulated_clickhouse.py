@@ -10,7 +10,7 @@ It behaves as the real one was measured to (FACTS):
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,6 +43,10 @@ class Table:
         self._slots[slot] = None
         while len(self._slots) > self._window:
             del self._slots[next(iter(self._slots))]
+
+    def forget(self) -> None:
+        """Forget all tokens."""
+        self._slots.clear()
 
 
 class SimulatedClickHouse:
@@ -79,7 +83,7 @@ class SimulatedClickHouse:
         for step in self.blocks_of(table, columns, token):
             step()
 
-    def query(self, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    def query(self, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:  # noqa: PLR0911  a line per query
         """Answer the store's own queries, by what they mean."""
         given = parameters or {}
         if text == sql._RESUME_MARKS:
@@ -90,12 +94,41 @@ class SimulatedClickHouse:
         if text == sql._RESUME_NEWEST:
             found = [row["received_at"] for row in self._events(given)]
             return [(max(found, default=0), len(found))]
+        if text == sql._DIFFERENT:
+            return [(ident,) for ident in self._different(given)]
+        if text == sql._VIEW:
+            return [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)]
         if text.startswith(sql._SESSIONS):
             return self._sessions(text.removeprefix(sql._SESSIONS), given)
         present = _PRESENT.match(text)
         if present is None:
             raise FatalError(f"the simulation does not know this query: {text}")
         return [(row[present[1]],) for row in self.rows(present[2]) if _of_batch(row, given)]
+
+    def command(self, text: str) -> None:
+        """Do what the store commands: delete some sessions, and count them anew from `events`."""
+        parts = self.tables["session_parts"]
+        ids = {int(ident) for ident in re.search(r"session_id IN \(([\d,]+)\)", text)[1].split(",")}
+        if text.startswith(sql._FORGET):
+            parts.rows = [row for row in parts.rows if row["session_id"] not in ids]
+        elif text.startswith(sql._COUNT_ANEW):
+            parts.rows += _parts([row for row in self.rows("events") if row["session_id"] in ids])
+        else:
+            raise FatalError(f"the simulation does not know this command: {text}")
+
+    def forget(self) -> None:
+        """Forget all tokens."""
+        for table in self.tables.values():
+            table.forget()
+
+    def _different(self, given: dict[str, Any]) -> list[int]:
+        sums: Counter[int] = Counter()
+        mine = {row["session_id"] for row in self.rows("events") if row["visitor_id"] and _of_batch(row, given)}
+        for row in self.rows("events"):
+            sums[row["session_id"]] += 1
+        for row in self.rows("session_parts"):
+            sums[row["session_id"]] -= row["events"]
+        return [ident for ident in mine if sums[ident]]
 
     def _marks(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         highest: dict[int, int] = {}

@@ -1,7 +1,7 @@
 """The event log in memory; fills LogWriter and LogReader, with assignments that end as Kafka's generations do.
 
-- An assignment is fenced at `register`: once the partition was assigned again, the former owner gets FencedError. It may
-  still fetch, and insert what it has: that is what a zombie does.
+- An assignment is fenced at `register`: once the partition was assigned again, the former owner gets FencedError. It
+  may still fetch, and insert what it has: that is what a zombie does.
 - Records before what was registered are gone; reading them is an error of the test's subject.
 - Every call is a step at which `chaos` may end the process, or let others act.
 """

@@ -11,10 +11,15 @@ from random import Random
 
 from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, MONTH_MS, hit
 
+from schemas.hit import partition_of
+
 Make = Callable[[str, int], bytes]
 EDGE_MS = (BASE_MS // MONTH_MS + 1) * MONTH_MS
 PADDING = "x" * 150  # a segment of a simulated spool then holds two or three hits
 GAP_MS = 30 * MINUTE_MS
+NEIGHBOUR = next(  # in visitor 7's partition
+    visitor for visitor in range(11, 99) if partition_of(b"%016x" % visitor, 2) == partition_of(b"%016x" % 7, 2)
+)
 
 
 def one(visitor: int = 7, at: int = 0, **params: str) -> Make:
@@ -35,6 +40,18 @@ def small() -> list[list[list[Make]]]:
             [one(at=2000, id="b")],
         ],
         [[one(at=50, t=str(EDGE_MS - 9000), id="d")], [one(8, at=60, id="c"), one(8, at=61, s="no site")]],
+    ]
+
+
+def aged() -> list[list[list[Make]]]:
+    """A session whose first row is older than a rebuilt cache reaches back, when its second is not; then a repeat."""
+    end = DAY_MS + 45 * MINUTE_MS
+    return [
+        [
+            [one(at=0, id="a"), one(at=GAP_MS, id="b")],
+            [one(NEIGHBOUR, at=end)],
+            [one(at=end + 1, t=str(EDGE_MS + 20 * MINUTE_MS), id="a")],
+        ]
     ]
 
 

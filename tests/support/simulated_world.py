@@ -1,7 +1,7 @@
 """A whole box in one thread: collectors, forwarder, log, workers, ClickHouse, and what is true of it in the end.
 
-The collectors' spools, the forwarder, the worker and the store are the product's own code; the log and ClickHouse are in
-memory. Who acts when is round robin, or drawn.
+The collectors' spools, the forwarder, the worker and the store are the product's own code; the log and ClickHouse are
+in memory. Who acts when is round robin, or drawn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from consumers.validate import Limits
 from consumers.worker import Worker, WorkerRules
 from ingest.forwarder_cursor import ledger_view
 from schemas.errors import FatalError, RetryError
-from schemas.hit import partition_of
 from schemas.session import SessionRule
 
 RULES = WorkerRules(
@@ -46,7 +45,7 @@ STALL_ROUNDS = 4
 KEPT = ("inserted", "rejected", "duplicate", "filtered")
 
 
-class Violation(AssertionError):
+class BrokenGuaranteeError(AssertionError):
     """The guarantee was broken; says which part, and what happened in the run."""
 
 
@@ -61,13 +60,22 @@ class SimulatedClient:
         self._chaos.point("query", retry=True)
         return self._clickhouse.query(text, parameters)
 
+    def command(self, text: str) -> None:
+        self._chaos.point("command", retry=True)
+        self._clickhouse.command(text)
+        self._chaos.point("commanded", retry=True)
+
     def insert(self, table: str, columns: Any, *, token: str) -> None:
         blocks = self._clickhouse.blocks_of(table, columns, token)
         self._chaos.blocks(f"insert {table} {token}", blocks, (Killed, RetryError))
 
 
 class World:
-    """Runs `scripts`, one per collector, under `plan`. `random` draws who acts next; without, all act in turn."""
+    """Runs `scripts`, one per collector, under `plan`. `random` draws who acts next; without, all act in turn.
+
+    After every death everything stands still for `outage_s`; what was under way lands before it is over, and with
+    `outage_forgets` ClickHouse knows no token any more.
+    """
 
     store_of: Callable[..., Any] = ClickHouseStore
 
@@ -82,6 +90,8 @@ class World:
         stride: int = 1,
         window: int = 100_000,
         random: Random | None = None,
+        outage_s: float = 0.0,
+        outage_forgets: bool = False,
     ) -> None:
         self.chaos = Chaos(plan)
         self.chaos.others = self._others
@@ -93,6 +103,8 @@ class World:
         self.workers: dict[str, Worker | None] = dict.fromkeys(members)
         self._data_dir = data_dir
         self._random = random
+        self._outage_s = outage_s
+        self._outage_forgets = outage_forgets
         self._shares: dict[str, list[int]] = {}
         self._acting = ""
         self._busy = True
@@ -110,7 +122,7 @@ class World:
         self.log.assign(self._shares)
 
     def run(self) -> None:
-        """Run until nothing is left to do, then let late inserts land. Raises Violation."""
+        """Run until nothing is left to do, then let late inserts land. Raises BrokenGuaranteeError."""
         with installed(self.chaos):
             try:
                 for _ in range(ROUNDS_MAX):
@@ -119,10 +131,10 @@ class World:
                     if not self._busy and self._at_rest():
                         break
                 else:
-                    raise Violation("the run does not come to rest")
+                    raise BrokenGuaranteeError("the run does not come to rest")
                 self.chaos.land_all()
             except FatalError as error:
-                raise Violation(f"a process gives up: {error}") from error
+                raise BrokenGuaranteeError(f"a process gives up: {error}") from error
             finally:
                 self._end()
 
@@ -156,6 +168,11 @@ class World:
         except Killed:
             self._busy = True
             self._die(name)
+            if self._outage_s:
+                self.chaos.land_all()
+                self.now_s += self._outage_s
+                if self._outage_forgets:
+                    self.clickhouse.forget()
         finally:
             self._acting = before
 
@@ -207,7 +224,7 @@ class World:
     # what is true in the end
 
     def check(self) -> None:
-        """Raise Violation unless each hit is counted once, in its session, and every count adds up."""
+        """Raise unless each hit is counted once, in its session, and every count adds up."""
         try:
             self._check_log()
             self._check_tables()
@@ -215,14 +232,14 @@ class World:
             self._check_ledger()
         except AssertionError as error:
             happened = "\n  ".join(["", *self.chaos.happened])
-            raise Violation(f"{error}{happened}") from error
+            raise BrokenGuaranteeError(f"{error}{happened}") from error
 
     def _check_log(self) -> None:
-        seen = set()
-        for partition, here in self.log.records.items():
-            for record in here:
-                assert partition_of(record.key, self.log.partitions) == partition, "a hit is in another partition"
-                seen.add(name_of(record.value))
+        seen: set[tuple[int, int]] = set()
+        for here in self.log.records.values():
+            names = {name_of(record.value) for record in here}
+            assert not seen & names, f"in two partitions, and so counted twice: {seen & names}"
+            seen |= names
         acknowledged = set().union(*(collector.acknowledged for collector in self.collectors))
         assert not acknowledged - seen, f"answered and lost: {acknowledged - seen}"
         assert not seen - set().union(*(collector.tried for collector in self.collectors)), "a hit out of nowhere"
@@ -257,7 +274,11 @@ class World:
                 continue
             batch = Batch("hits", partition, 0, records[-1].offset, BASE_MS, records)
             loaded = finish(
-                [item for record in records for item in prepare(batch._replace(records=[record]), Marks(), RULES.rules)],
+                [
+                    item
+                    for record in records
+                    for item in prepare(batch._replace(records=[record]), Marks(), RULES.rules)
+                ],
                 SessionState(RULES.session, 1 << 60),
             )
             if loaded.events:

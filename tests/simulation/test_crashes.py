@@ -1,0 +1,150 @@
+"""The whole protocol under crashes: the real forwarder, spools, worker and store; log and ClickHouse in memory.
+
+Exhaustive on a small case: a death at every step (what it leaves of a request is lost, lands at once, or later), a
+stall at every step (a zombie, where it is a worker), a lost answer at every step, and pairs of these. Random on larger
+ones: `SIMULATION_SEED=n` runs just that seed. Every failure names its seed or steps, and all that happened.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+from support.simulated_chaos import Drawn, Fixed
+from support.simulated_traffic import drawn, small
+from support.simulated_world import BrokenGuaranteeError, World
+
+LATE = (None, 0, 1, 4, 15)
+SEEDS = range(150)
+SEEDS_SOAK = range(1000, 21_000)
+PAIRS = 600
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def data_dirs():
+    """A fresh directory for every run, in memory where the machine has that; gone afterwards."""
+    memory = Path("/dev/shm")
+    root = Path(tempfile.mkdtemp(prefix="hitstream-simulation-", dir=memory if memory.is_dir() else None))
+    numbers = count()
+    yield lambda: root / str(next(numbers))
+    shutil.rmtree(root)
+
+
+def run(data_dir, plan, **how):
+    """Run the small case and check it; return the number of steps."""
+    world = World(data_dir, small(), plan, **how)
+    world.run()
+    world.check()
+    shutil.rmtree(data_dir)
+    return world.chaos.step
+
+
+def run_all(data_dirs, plans, **how):
+    """Run every plan; fail with all that break the guarantee."""
+    broken = []
+    for plan in plans:
+        try:
+            run(data_dirs(), plan, **how)
+        except BrokenGuaranteeError as violation:
+            broken.append(f"{vars(plan)}: {violation}")
+    assert not broken, f"{len(broken)} plans, the first: {broken[0]}"
+
+
+@pytest.mark.parametrize("members", [("one",), ("one", "two")])
+@pytest.mark.parametrize("late", LATE)
+def test_a_death_at_every_step(data_dirs, late, members):
+    steps = run(data_dirs(), Fixed(), members=members)
+    assert steps > 80
+    run_all(data_dirs, [Fixed({step: late}) for step in range(1, steps + 20)], members=members)
+
+
+@pytest.mark.parametrize("outage_forgets", [False, True])
+def test_a_death_at_every_step_and_a_long_outage_after_it(data_dirs, outage_forgets):
+    """Past `recovery_age_max` a batch is healed, whether the engine still knows its token or not."""
+    steps = run(data_dirs(), Fixed())
+    plans = [Fixed({step: late}) for step in range(1, steps + 20) for late in (None, 0)]
+    pairs = [Fixed({step: None, step + behind: None}) for step in range(1, steps + 1) for behind in (4, 9)]
+    run_all(data_dirs, plans + pairs, outage_s=3600, outage_forgets=outage_forgets)
+
+
+def test_a_stall_at_every_step(data_dirs):
+    steps = run(data_dirs(), Fixed())
+    run_all(data_dirs, [Fixed(stalls=(step,)) for step in range(1, steps + 1)])
+
+
+def test_a_lost_answer_at_every_step(data_dirs):
+    steps = run(data_dirs(), Fixed())
+    run_all(data_dirs, [Fixed(retries=(step,)) for step in range(1, steps + 1)])
+
+
+def test_a_stall_and_a_death_while_others_act(data_dirs):
+    steps = run(data_dirs(), Fixed())
+    pairs = [(stall, stall + behind) for stall in range(1, steps + 1) for behind in (1, 6, 17, 30)]
+    run_all(data_dirs, [Fixed({death: 4}, stalls=(stall,)) for stall, death in pairs])
+
+
+def pairs_of_deaths(steps):
+    return [(first, second) for first in range(1, steps + 1) for second in range(first + 1, steps + 30)]
+
+
+def test_pairs_of_deaths(data_dirs):
+    random = Random(1)
+    pairs = random.sample(pairs_of_deaths(run(data_dirs(), Fixed())), PAIRS)
+    run_all(data_dirs, [Fixed({first: random.choice(LATE), second: random.choice(LATE)}) for first, second in pairs])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("late", [None, 1])
+def test_every_pair_of_deaths(data_dirs, late):
+    pairs = pairs_of_deaths(run(data_dirs(), Fixed()))
+    run_all(data_dirs, [Fixed({first: late, second: late}) for first, second in pairs])
+
+
+def run_drawn(data_dir, seed):
+    """Run one random case; a violation names the seed."""
+    random = Random(seed)
+    world = World(
+        data_dir,
+        drawn(random, collectors=random.randint(1, 3), hits=random.choice((10, 25, 60))),
+        Drawn(random, every=random.choice((8, 15, 40, 100)), quiet_from=1500),
+        members=("one", "two", "three")[: random.randint(1, 3)],
+        partitions=random.randint(1, 3),
+        stride=random.choice((1, 1, 3)),
+        random=random,
+    )
+    try:
+        world.run()
+        world.check()
+    except BrokenGuaranteeError as violation:
+        raise AssertionError(f"SIMULATION_SEED={seed}: {violation}") from violation
+    finally:
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def seeds(default):
+    """The seeds to run: one, where the environment names it."""
+    return [int(os.environ["SIMULATION_SEED"])] if "SIMULATION_SEED" in os.environ else default
+
+
+def test_random_cases(data_dirs):
+    for seed in seeds(SEEDS):
+        run_drawn(data_dirs(), seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_many_random_cases(data_dirs):
+    for seed in seeds(SEEDS_SOAK):
+        run_drawn(data_dirs(), seed)
