@@ -91,14 +91,16 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def await_port(port: int) -> None:
-    """Return once somebody listens on a port; raises TimeoutError."""
+def await_answer(port: int) -> None:
+    """Return once the server on a port answers a pixel request; raises TimeoutError."""
     deadline = time.monotonic() + START_S_MAX
     while time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=START_S_MAX) as sock:
+            sock.sendall(b"GET /p.gif HTTP/1.1\r\nHost: a\r\n\r\n")
+            if sock.recv(1):
+                return
         time.sleep(0.05)
-    raise TimeoutError(f"nobody listens on port {port}")
+    raise TimeoutError(f"nobody answers on port {port}")
 
 
 @contextmanager
@@ -114,7 +116,7 @@ def nginx(name: str, root: Path, log: str) -> Iterator[Server]:
     command = ["taskset", "-c", str(SERVER_CORE), program, "-c", str(root / "nginx.conf")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        await_port(port)
+        await_answer(port)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         yield Server(name, port, int(children[0]))
     finally:
@@ -131,7 +133,7 @@ def collector(root: Path) -> Iterator[Server]:
         process = subprocess.Popen(command, pass_fds=[sock.fileno()])
         try:
             port = int(sock.getsockname()[1])
-            await_port(port)
+            await_answer(port)
             yield Server("hitstream collector", port, process.pid)
         finally:
             process.terminate()

@@ -55,7 +55,8 @@ class Collector:
             bytes_max=settings.group_bytes_max,
             disk=settings.sync == "disk",
         )
-        heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits)
+        proxied = bool(settings.trusted_proxies)
+        heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits, proxied=proxied)
         routes = Routes(settings, self._group, counters, heads)
         self.edge = Edge(self._group, routes, heads, counters)
         self.edge.limit(limits, TimeLimits(*times, self._sweep_s), settings.connections_max)

@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from infra.journal.frame import HEADER_BYTES
 from ingest.counters import Counters, Refusal
 from ingest.hit_builder import HitBuilder
 from ingest.spool import Spool
@@ -64,6 +65,7 @@ class GroupCommit:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._hits: list[bytes] = []
         self._bytes = 0
+        self._first_seq = 0
         self._entries: list[Entry] = []
         self._scheduled = False
         self._unsynced: list[Entry] = []
@@ -86,22 +88,25 @@ class GroupCommit:
             now = time.time()
             self.now_s = int(now)
             self.builder.at(int(now * 1000))
-        return self._spool.next_seq + count
+            self._first_seq = self._spool.next_seq
+        return self._first_seq + count
+
+    def add_pixel(self, entry: Entry, hit: bytes) -> None:
+        """Add a request with one hit: the hot path of `add`."""
+        self._hits.append(hit)
+        self._bytes += len(hit) + HEADER_BYTES
+        entry[0].unanswered += 1
+        self._entries.append(entry)
+        if len(self._entries) >= self._hits_max:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_of_tick)
 
     def add(self, entry: Entry, hits: list[bytes]) -> None:
         """Add a request and its hits, built with the number that `open` gave."""
-        for hit in hits:
-            self._hits.append(hit)
-            self._bytes += len(hit) + 8
-        self._enter(entry)
-
-    def add_pixel(self, entry: Entry, hit: bytes) -> None:
-        """Add a request with one hit: `add` without the loop, for the hot path."""
-        self._hits.append(hit)
-        self._bytes += len(hit) + 8
-        self._enter(entry)
-
-    def _enter(self, entry: Entry) -> None:
+        self._hits += hits
+        self._bytes += sum(map(len, hits)) + HEADER_BYTES * len(hits)
         entry[0].unanswered += 1
         self._entries.append(entry)
         if len(self._entries) >= self._hits_max or len(self._hits) >= self._hits_max:

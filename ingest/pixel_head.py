@@ -5,30 +5,36 @@ HTTP/1.1` with printable ASCII in the query, header lines of token, colon and le
 on framing or on the connection (but `Connection: keep-alive`), none of the fields we read twice, and all within the
 limits. Anything else, right or wrong, is left to the strict reader (None).
 
-Most lines of a browser's head are the same in every request of everybody who uses that browser. So a line is looked at
-once and then looked up: `HeaderLines` maps it to None (legal, and none of ours) or to (field, what a hit keeps of it).
-Lines that differ from visitor to visitor (cookie, referrer, addresses, unknown names) are read every time.
+Most of a browser's head is the same in every request of everybody who uses that browser, so it is looked at once and
+then looked up. Cookie, referrer and, behind a proxy, the address are cut out and read every time; the block of lines
+that is left is mapped to its fields (`_blocks`). A block that is not known, or differs from request to request, is read
+line by line, where `HeaderLines` knows the common lines again. Both caches are bounded and hold no visitor's data.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from ingest.hit_builder import text_member
-from ingest.http_strict import CRLF, HOST, HttpLimits, Request
+from ingest.http_strict import CRLF, HEAD_END, HOST, HttpLimits, Request
 
 # Places in the list of fields. Text fields hold the hit's JSON member, the others the raw value.
 HOST_FIELD, COOKIE, ADDRESS, PROTO, USER_AGENT, REFERER, ACCEPT_LANGUAGE, QUERY = range(8)
-FIELDS = 8
 MEMBERS = {USER_AGENT: b"user_agent", REFERER: b"referer", ACCEPT_LANGUAGE: b"accept_language"}
 NAMES = {b"user-agent": USER_AGENT, b"referer": REFERER, b"accept-language": ACCEPT_LANGUAGE}
 
-Fields = list[bytes | None]
+# A request's fields by place: None for one that is absent, but b"" for an absent member.
+Fields = list[Any]
 Field = tuple[int, bytes] | None
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 PLAIN_QUERY = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"\\#')
 VERSION = b" HTTP/1.1"
+VERSION_END = VERSION + b"\r"
 
+BLOCKS_CACHED_MAX = 8192
+BLOCK_CACHED_BYTES_MAX = 2048
 LINES_CACHED_MAX = 16_384
 LINE_CACHED_BYTES_MAX = 512
 NAMES_CACHED_MAX = 1024
@@ -64,6 +70,12 @@ _COMMON = frozenset(
         b"save-data",
     }
 )
+
+
+BLANKS = b" \t"
+CUT_LINES = 3
+
+NO_FIELDS: Fields = [None, None, None, None, b"", b"", b"", b""]
 
 
 class NotPlainError(Exception):
@@ -129,9 +141,12 @@ class HeaderLines(dict[bytes, Field]):
 
 
 class PixelHeads:
-    """Recognizes pixel requests; makes the same fields of those that the strict reader read."""
+    """Recognizes pixel requests; makes the same fields of those that the strict reader read.
 
-    def __init__(self, pixel_path: str, address_header: str, limits: HttpLimits) -> None:
+    `proxied`: connections may come from a trusted proxy, so that the address field is expected in every request.
+    """
+
+    def __init__(self, pixel_path: str, address_header: str, limits: HttpLimits, *, proxied: bool = False) -> None:
         self._address_name = address_header.encode()
         self._start = b"GET " + pixel_path.encode() + b"?"
         self._start_bytes = len(self._start)
@@ -139,38 +154,94 @@ class PixelHeads:
         self._head_bytes_max = limits.head_bytes_max
         self._headers_max = limits.headers_max
         self._lines = HeaderLines(self._address_name)
-        self._lookup = self._lines.__getitem__
+        self._blocks: dict[bytes, Fields] = {}
+        self._address_start = b"\r\n" + self._address_name.title() + b": " if proxied else b""
 
     def recognize(self, head: bytes) -> Fields | None:
         """Return the fields of bytes that are exactly one common pixel request, else None."""
-        if not head.startswith(self._start) or len(head) > self._head_bytes_max:
+        if head[: self._start_bytes] != self._start or len(head) > self._head_bytes_max or head[-4:] != HEAD_END:
             return None
-        lines = head.split(CRLF)
-        line = lines.pop(0)
-        query = line[self._start_bytes : -9]
+        line_bytes = head.find(b"\n") - 1
+        query = head[self._start_bytes : line_bytes - 9]
         if (
-            line[-9:] != VERSION
+            head[line_bytes - 9 : line_bytes + 1] != VERSION_END
             or query.translate(None, PLAIN_QUERY)
-            or len(lines) < 2
-            or lines.pop()
-            or lines.pop()
-            or len(line) > self._line_bytes_max
-            or len(lines) > self._headers_max
+            or line_bytes > self._line_bytes_max
         ):
             return None
-        fields: Fields = [None, None, None, None, None, None, None, b',"query":"%b"' % query if query else b""]
+        fields = self._fields(head[line_bytes:-4])
+        if fields is not None and query:
+            fields[QUERY] = b',"query":"%b"' % query
+        return fields
+
+    def _fields(self, block: bytes) -> Fields | None:
+        """Return the fields of header lines, each behind a CR LF, with those cut out that differ by visitor.
+
+        A value is cut up to its CR: when no LF follows that, the CR stays in the block, which is then refused.
+        """
+        cookie = referer = address = None
+        at = block.rfind(b"\r\nCookie: ")  # mostly the last line
+        if at >= 0:
+            end = block.find(b"\r", at + 10)
+            cookie = block[at + 10 : end] if end >= 0 else block[at + 10 :]
+            block = block[:at] + block[end:] if end >= 0 else block[:at]
+        at = block.find(b"\r\nReferer: ")
+        if at >= 0:
+            end = block.find(b"\r", at + 11)
+            referer = block[at + 11 : end] if end >= 0 else block[at + 11 :]
+            block = block[:at] + block[end:] if end >= 0 else block[:at]
+        if self._address_start and (at := block.find(self._address_start)) >= 0:
+            start = at + len(self._address_start)
+            end = block.find(b"\r", start)
+            address = block[start:end] if end >= 0 else block[start:]
+            block = block[:at] + block[end:] if end >= 0 else block[:at]
+        known = self._blocks.get(block) or self._read_block(block)
+        if known is None:
+            return None
+        fields = known.copy()
+        if cookie is not None:
+            if fields[COOKIE] is not None or cookie.translate(None, VALUE):
+                return None
+            fields[COOKIE] = cookie.strip(BLANKS)
+        if referer is not None:
+            if fields[REFERER] is not None or referer.translate(None, VALUE):
+                return None
+            fields[REFERER] = text_member(b"referer", referer.strip(BLANKS))
+        elif fields[REFERER] is None:
+            fields[REFERER] = b""
+        if address is not None:
+            if fields[ADDRESS] is not None or address.translate(None, VALUE):
+                return None
+            fields[ADDRESS] = address.strip(BLANKS)
+        return fields
+
+    def _read_block(self, block: bytes) -> Fields | None:
+        """Return the fields of a block's lines; None when the fast path does not decide about it."""
+        fields: Fields = [None] * len(NO_FIELDS)
+        lines = block.split(CRLF)
+        del lines[0]  # a block starts with CR LF
+        lookup = self._lines.__getitem__
         try:
-            for place, value in filter(None, map(self._lookup, lines)):
+            for place, value in filter(None, map(lookup, lines)):
                 if fields[place] is not None:
                     return None
                 fields[place] = value
         except NotPlainError:
             return None
-        return fields if fields[HOST_FIELD] is not None else None
+        if fields[HOST_FIELD] is None or len(lines) > self._headers_max - CUT_LINES:
+            return None
+        for place in (USER_AGENT, ACCEPT_LANGUAGE):
+            fields[place] = fields[place] or b""
+        fields[QUERY] = b""
+        if len(block) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
+            if len(self._blocks) >= BLOCKS_CACHED_MAX:
+                self._blocks.clear()
+            self._blocks[block] = fields
+        return fields
 
     def fields_of(self, request: Request) -> Fields:
         """Return the fields of a request that the strict reader read; of repeated text fields the first counts."""
-        fields: Fields = [None] * FIELDS
+        fields = NO_FIELDS.copy()
         fields[COOKIE] = request.joined(b"cookie", b"; ")
         fields[ADDRESS] = request.joined(self._address_name, b", ")
         fields[PROTO] = request.joined(b"x-forwarded-proto", b", ")

@@ -31,8 +31,8 @@ from ingest.http_response import (
     response,
 )
 from ingest.http_strict import RefusedError, Request
-from ingest.pixel_head import ACCEPT_LANGUAGE, ADDRESS, COOKIE, PROTO, QUERY, REFERER, USER_AGENT, Fields, PixelHeads
-from ingest.visitor import Visitor, Visitors
+from ingest.pixel_head import Fields, PixelHeads
+from ingest.visitor import Visitors
 from schemas.settings import Settings
 
 PIXEL_METHODS = b"Allow: GET, HEAD\r\n"
@@ -71,6 +71,8 @@ class Routes:
         self._visitors = Visitors(
             renew_s=settings.cookie_renew_s, secure=settings.cookie_secure, third_party=settings.third_party
         )
+        self._read_visitor = self._visitors.read
+        self._renew_s = settings.cookie_renew_s
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
         self._pixel_path = settings.pixel_path.encode()
         self._events_path = settings.events_path.encode()
@@ -86,26 +88,23 @@ class Routes:
 
     def pixel(self, client: Client, fields: Fields, dress: Dress = as_is) -> None:
         """Keep a pixel's hit and answer with the GIF."""
-        peer = client.peer
-        ip = self._addresses.member(peer.host, fields[ADDRESS]) if peer.trusted else peer.ip_member
-        members = b"".join(
-            (
-                ip,
-                fields[USER_AGENT] or b"",
-                fields[REFERER] or b"",
-                fields[ACCEPT_LANGUAGE] or b"",
-                fields[QUERY] or b"",
-            )
-        )
+        _, cookie, address, proto, user_agent, referer, accept_language, query = fields
+        host, trusted, ip = client.peer
+        if trusted:
+            ip = self._addresses.member(host, address)
+        members = b"".join((ip, user_agent, referer, accept_language, query))
         if len(members) > self._members_bytes_max:
             self._refuse(client, Refusal.HIT_TOO_LARGE, dress)
             return
         group = self._group
         seq = group.open(len(members) + HIT_FIXED_BYTES)
-        visitor = self._visitor(fields[COOKIE], group.now_s)
-        cookie = self._cookie(visitor, peer, fields)
-        hit = group.builder.pixel(seq, visitor, members)
-        answer = PIXEL_START + cookie + PIXEL_END if cookie else PIXEL
+        known = self._read_visitor(cookie, group.now_s)
+        visitor, birth_s = known or (self._mint(), group.now_s)
+        hit = group.builder.pixel(seq, visitor, known is None, members)
+        answer = PIXEL
+        if known is None or group.now_s - birth_s > self._renew_s:
+            https = trusted and self._addresses.https(address, proto)
+            answer = PIXEL_START + self._visitors.set_cookie(visitor, birth_s, https=https) + PIXEL_END
         if dress is as_is:
             group.add_pixel((client, 1, 200, answer, self._full), hit)
         else:
@@ -147,35 +146,29 @@ class Routes:
             self._answer(client, 204, dress(response(204, lines, None)))
             return
         bodies = [orjson.dumps(event) for event in events]
-        fields = self._heads.fields_of(request)
-        peer = client.peer
-        ip = self._addresses.member(peer.host, fields[ADDRESS]) if peer.trusted else peer.ip_member
-        members = b"".join((ip, fields[USER_AGENT] or b"", fields[REFERER] or b"", fields[ACCEPT_LANGUAGE] or b""))
+        _, cookie, address, proto, *texts, _ = self._heads.fields_of(request)
+        host, trusted, ip = client.peer
+        if trusted:
+            ip = self._addresses.member(host, address)
+        members = b"".join((ip, *texts))
         sizes = [len(members) + len(body) for body in bodies]
         bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
         if max(sizes) > self._members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
             raise RefusedError(Refusal.HIT_TOO_LARGE)
         group = self._group
         seq = group.open(bound, len(bodies))
-        visitor = self._visitor(fields[COOKIE], group.now_s)
-        lines += self._cookie(visitor, peer, fields)
-        hits = group.builder.beacons(seq, visitor, members, bodies)
+        known = self._read_visitor(cookie, group.now_s)
+        visitor, birth_s = known or (self._mint(), group.now_s)
+        hits = group.builder.beacons(seq, visitor, members, bodies, new=known is None)
+        if known is None or group.now_s - birth_s > self._renew_s:
+            https = trusted and self._addresses.https(address, proto)
+            lines += self._visitors.set_cookie(visitor, birth_s, https=https)
         full = refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
         group.add((client, len(hits), 204, dress(response(204, lines, None)), dress(full)), hits)
 
-    def _visitor(self, cookie: bytes | None, now_s: int) -> Visitor:
-        known = self._visitors.read(cookie, now_s)
-        if known is not None:
-            return known
+    def _mint(self) -> bytes:
         self._counters.visitors_minted += 1
-        return Visitor(self._visitors.mint(), now_s, new=True)
-
-    def _cookie(self, visitor: Visitor, peer: Peer, fields: Fields) -> bytes:
-        """Return the Set-Cookie line if the visitor is new or the cookie is due for renewal, else nothing."""
-        if not visitor.new and not self._visitors.due(visitor.birth_s, self._group.now_s):
-            return b""
-        https = peer.trusted and self._addresses.https(fields[ADDRESS], fields[PROTO])
-        return self._visitors.set_cookie(visitor.id, visitor.birth_s, https=https)
+        return self._visitors.mint()
 
     def _answer(self, client: Client, status: int, answer: bytes) -> None:
         self._group.add((client, 0, status, answer, answer), [])

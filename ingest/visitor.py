@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 COOKIE_NAME = b"_hs"
 COOKIE_MAX_AGE_S = 34_128_000
@@ -23,16 +22,11 @@ _COOKIE = re.compile(rb"_hs=([0-9a-f]{16})\.([1-9][0-9]{0,10})[ \t]*(?=;|\Z)").m
 _NONE = b"0" * 16
 
 
-class Visitor(NamedTuple):
-    """A visitor: id as 16 hex digits, birth in seconds since 1970; `new` when this very request made the id."""
-
-    id: bytes
-    birth_s: int
-    new: bool
-
-
 class Visitors:
-    """Reads, makes and writes visitor cookies. `random(n)` returns n random bytes."""
+    """Reads, makes and writes visitor cookies. An id is 16 hex digits, a birth seconds since 1970.
+
+    A cookie born more than `renew_s` ago is due for renewal. `random(n)` returns n random bytes.
+    """
 
     def __init__(
         self,
@@ -42,7 +36,7 @@ class Visitors:
         third_party: bool,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._renew_s = renew_s
+        self.renew_s = renew_s
         self._random = random
         self._ids: list[bytes] = []
         age = b"; Max-Age=%d" % COOKIE_MAX_AGE_S
@@ -53,8 +47,8 @@ class Visitors:
             self._attributes_https = lax + b"; Secure"
             self._attributes = self._attributes_https if secure else lax
 
-    def read(self, cookie: bytes | None, now_s: int) -> Visitor | None:
-        """Return the visitor of a Cookie field's value, or None where it holds no valid `_hs` cookie."""
+    def read(self, cookie: bytes | None, now_s: int) -> tuple[bytes, int] | None:
+        """Return id and birth second of a Cookie field's value, or None where it holds no valid `_hs` cookie."""
         if cookie is None:
             return None
         at = cookie.find(b"_hs=")
@@ -69,7 +63,7 @@ class Visitors:
         birth_s = int(birth)
         if birth_s > now_s + BORN_AHEAD_S_MAX or visitor == _NONE:
             return None
-        return Visitor(visitor, birth_s, new=False)
+        return visitor, birth_s
 
     def mint(self) -> bytes:
         """Return a fresh id."""
@@ -81,16 +75,12 @@ class Visitors:
             if fresh != _NONE:
                 return fresh
 
-    def due(self, birth_s: int, now_s: int) -> bool:
-        """Whether the cookie is to be sent again."""
-        return now_s - birth_s > self._renew_s
-
     def set_cookie(self, visitor: bytes, birth_s: int, *, https: bool) -> bytes:
         """Return the Set-Cookie line, CR LF included."""
         attributes = self._attributes_https if https else self._attributes
         return b"Set-Cookie: _hs=%b.%d%b\r\n" % (visitor, birth_s, attributes)
 
-    def _read_slowly(self, cookie: bytes, now_s: int) -> Visitor | None:
+    def _read_slowly(self, cookie: bytes, now_s: int) -> tuple[bytes, int] | None:
         """Read a Cookie field in which `_hs` stands more than once, or inside another name or value."""
         pairs = [pair.strip(b" \t") for pair in cookie.split(b";")]
         own = [pair for pair in pairs if pair.partition(b"=")[0].rstrip(b" \t") == COOKIE_NAME]

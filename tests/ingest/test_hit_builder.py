@@ -11,7 +11,6 @@ from jsonschema import Draft202012Validator
 
 import schemas
 from ingest.hit_builder import HIT_FIXED_BYTES, HitBuilder, text_member
-from ingest.visitor import Visitor
 from schemas.hit import KEY_END, KEY_START, Hit
 
 SCHEMA = json.loads((Path(schemas.__file__).parent / "hit.schema.json").read_text())
@@ -61,7 +60,7 @@ def test_pixel_hits(ids, seq, now_ms, new, texts):
     builder = HitBuilder(spool_id.decode())
     builder.at(now_ms)
     members = text_member(b"user_agent", agent) + text_member(b"query", query)
-    payload = builder.pixel(seq, Visitor(visitor_id, 1, new), members)
+    payload = builder.pixel(seq, visitor_id, new, members)
     hit = msgspec.json.decode(payload, type=Hit)
     VALID.validate(orjson.loads(payload))
     assert payload[KEY_START:KEY_END] == visitor_id
@@ -78,7 +77,7 @@ def test_beacon_hits(visitor_id, seq, new, referer, events):
     builder.at(1_700_000_000_123)
     members = text_member(b"ip", b"192.0.2.0") + text_member(b"referer", referer)
     bodies = [orjson.dumps(event) for event in events]
-    payloads = builder.beacons(seq, Visitor(visitor_id, 1, new), members, bodies)
+    payloads = builder.beacons(seq, visitor_id, members, bodies, new=new)
     assert len(payloads) == len(events)
     for place, (payload, event) in enumerate(zip(payloads, events, strict=True)):
         hit = msgspec.json.decode(payload, type=Hit)
@@ -91,7 +90,7 @@ def test_beacon_hits(visitor_id, seq, new, referer, events):
 def test_bytes_stand_as_documented():
     builder = HitBuilder("00000000000000ff")
     builder.at(1)
-    assert builder.pixel(7, Visitor(b"00000000000000ab", 1, new=True), b',"query":"a"') == (
+    assert builder.pixel(7, b"00000000000000ab", True, b',"query":"a"') == (
         b'{"key":"00000000000000ab","v":1,"spool_id":"00000000000000ff","spool_seq":7,"received_at":1,'
         b'"source":"pixel","visitor_id":"00000000000000ab","new_visitor":true,"query":"a"}'
     )

@@ -23,6 +23,9 @@ START = b"GET /p.gif?s=shop&e=PageView&u=https%3A%2F%2Fshop.example%2F HTTP/1.1"
 ODD_LINES = [
     b'User-Agent: "quoted\\"',
     b"User-Agent:",
+    b"Referer:",
+    b"Cookie:",
+    b"Referer: https://second/",
     b"User-Agent: \xc3\xa9t\xc3\xa9",
     b"Referer: \xff\xfe",
     b"Referer:\t https://x/ \t",
