@@ -157,6 +157,14 @@ def check_class(statement: Sequence[Token], text: str, query_class: str) -> None
             raise errors.denied("ATTACH … FROM is off in the embedded ClickHouse")
 
 
+def only_reads(statement: Sequence[Token], query_class: str) -> bool:
+    """Whether a read-only request (GET) may run the statement: it reads, or changes its own session at most."""
+    if query_class == "CONTROL":
+        own = statement[0].is_word("SET", "USE")
+        return own or (statement[0].is_word("CREATE", "DROP") and any(t.is_word("TEMPORARY") for t in statement[1:4]))
+    return query_class in ("READ_ONLY", "UNKNOWN")
+
+
 def check_values(data: bytes, denied: Denied) -> None:
     """Raise ServerError 497 if rows of a VALUES insert, which may hold SQL expressions, name what is off."""
     if _suspicious(denied).search(data) is None:

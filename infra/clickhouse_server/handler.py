@@ -22,7 +22,7 @@ from infra.clickhouse_server import body as bodies
 from infra.clickhouse_server import compression, errors, guard, request, statement
 from infra.clickhouse_server.body import Body, ExternalTable
 from infra.clickhouse_server.counters import Counters
-from infra.clickhouse_server.engine import Engine
+from infra.clickhouse_server.engine import Engine, EngineError
 from infra.clickhouse_server.request import Request
 from infra.clickhouse_server.sessions import Sessions
 from infra.clickhouse_server.slots import RESERVE, RUNNING_MAX, Slots
@@ -80,7 +80,7 @@ class Handler:
             return await self._answer(http)
         except errors.ServerError as error:
             return self._failure(error, query_id)
-        except OSError as error:
+        except (OSError, EngineError) as error:
             return self._failure(
                 errors.ServerError(1001, "STD_EXCEPTION", f"{type(error).__name__}: {error}"), query_id
             )

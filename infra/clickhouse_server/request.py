@@ -18,6 +18,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from infra.clickhouse_server import compression, errors
+from infra.clickhouse_server.statement import FORMAT_NAME
 
 # Parameters of the protocol; every other one is a setting of the engine.
 _PROTOCOL = frozenset(
@@ -120,13 +121,16 @@ def parse(http: web.Request, form: Mapping[str, str] | None = None, ignored: fro
     settings = {name: value for name, value in named.items() if name not in _PROTOCOL and not _is_parameter(name)}
     packed = _flag(named.get("enable_http_compression", "0"))
     session_id, query_id = named.get("session_id", ""), named.get("query_id", "")
-    if max(len(session_id), len(query_id)) > NAME_CHARS_MAX:
-        raise errors.bad(f"query_id and session_id have at most {NAME_CHARS_MAX} characters")
+    if max(len(session_id), len(query_id)) > NAME_CHARS_MAX or not query_id.isprintable():
+        raise errors.bad(f"query_id and session_id have at most {NAME_CHARS_MAX} printable characters")
+    default_format = named.get("default_format") or http.headers.get("X-ClickHouse-Format") or "TabSeparated"
+    if not FORMAT_NAME.fullmatch(default_format):
+        raise errors.ServerError(73, "UNKNOWN_FORMAT", f"Unknown format {default_format!r}")
     return Request(
         query=named.get("query", ""),
         query_id=query_id or str(uuid4()),
         database=str(named.get("database") or http.headers.get("X-ClickHouse-Database", "")),
-        default_format=named.get("default_format") or http.headers.get("X-ClickHouse-Format") or "TabSeparated",
+        default_format=default_format,
         settings=settings,
         parameters=_parameters(named),
         session_id=session_id,

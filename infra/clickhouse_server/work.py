@@ -84,7 +84,7 @@ class Work:
         if found.statements > 1:
             raise errors.syntax("Syntax error (Multi-statements are not allowed)")
         guard.check_class(tokens, text.decode("latin-1"), found.query_class)
-        if found.query_class == "MUTATING":
+        if not guard.only_reads(tokens, found.query_class):
             self._refuse_readonly()
         name = statement.output_format(tokens, self._request.default_format)
         if not self._request.wait_end and statement.streams(tokens, name):

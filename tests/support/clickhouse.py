@@ -27,6 +27,8 @@ _RUN = (
 class Server:
     """An embedded server on a directory. Its listening socket stays open over restarts, as a supervisor keeps it."""
 
+    run = _RUN
+
     def __init__(self, directory, host="127.0.0.1", password="", env=None):
         self.directory = directory
         self.socket = socket.create_server((host, 0))
@@ -43,7 +45,7 @@ class Server:
         environment = {**os.environ, **self._env, "HITSTREAM_DATA_DIR": str(self.directory)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", _RUN, str(self.socket.fileno())],
+                [sys.executable, "-W", "error", "-c", self.run, str(self.socket.fileno())],
                 pass_fds=[self.socket.fileno()],
                 env=environment,
                 stdout=log,
