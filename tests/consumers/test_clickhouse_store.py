@@ -58,8 +58,9 @@ def counts(client):
 
 def check_view(client):
     different = client.query(
-        "SELECT session_id, e.n, s.n FROM"
-        " (SELECT session_id, count() AS n FROM events WHERE visitor_id != 0 GROUP BY session_id) AS e FULL JOIN (SELECT session_id, sum(events) AS n FROM sessions GROUP BY session_id) AS s USING session_id"
+        "SELECT session_id, e.n, s.n"
+        " FROM (SELECT session_id, count() AS n FROM events WHERE visitor_id != 0 GROUP BY session_id) AS e"
+        " FULL JOIN (SELECT session_id, sum(events) AS n FROM sessions GROUP BY session_id) AS s USING session_id"
         " WHERE e.n != s.n"
     )
     assert different == []

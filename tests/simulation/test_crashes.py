@@ -19,9 +19,9 @@ from support.simulated_traffic import drawn, small
 from support.simulated_world import BrokenGuaranteeError, World
 
 LATE = (None, 0, 1, 4, 15)
-SEEDS = range(150)
+SEEDS = range(100)
 SEEDS_SOAK = range(1000, 21_000)
-PAIRS = 600
+PAIRS = 400
 
 
 @pytest.fixture(autouse=True)
