@@ -20,7 +20,7 @@ from benchmarks.send_report import SendReport
 from benchmarks.shop import shop_requests
 from benchmarks.traffic import Request
 
-DEMO_PACE = Pace(connections=32)
+DEMO_PACE = Pace(connections=32, rate_per_s=3_000.0)
 
 
 class ProgressBar(Protocol):
