@@ -195,13 +195,12 @@ def _say_what_next(console: Console, settings: Settings, pid: int) -> None:
         console.print("[dim]next  [/] make demo KEEP=1     the same, and the box stays for you to query")
         console.print("[dim]or    [/] .venv/bin/hitstream up     a box for real use")
         return
-    place = f"HITSTREAM_DATA_DIR={DATA_DIR} HITSTREAM_CLICKHOUSE_PORT={settings.clickhouse_port} .venv/bin/hitstream"
+    reach = {"HITSTREAM_DATA_DIR": DATA_DIR, "HITSTREAM_CLICKHOUSE_PORT": settings.clickhouse_port}
+    place = " ".join([*(f"{name}={value}" for name, value in reach.items()), ".venv/bin/hitstream"])
     console.print(f"The box runs (pid {pid}): hits at http://127.0.0.1:{settings.port}{settings.pixel_path}")
     console.print(f"[dim]status[/] http://127.0.0.1:{settings.admin_port}/")
     console.print(f"[dim]next  [/] {place} report attribution --model linear", soft_wrap=True)
-    console.print(
-        f"[dim]or    [/] {place} sql 'SELECT channel, count() FROM sessions GROUP BY channel'", soft_wrap=True
-    )
+    console.print(f"[dim]or    [/] {place} sql 'SELECT * FROM sessions LIMIT 10'", soft_wrap=True)
     console.print(f"[dim]stop  [/] kill {pid}")
 
 
