@@ -73,13 +73,20 @@ class Child:
 class Supervisor:
     """Starts and watches children. All methods belong to the event loop's thread, which must be the main thread.
 
-    `environment` is what children get. `on_change` is called whenever a child started or ended.
+    `environment` is what children get, `inherited` descriptors that all of them do. `on_change` is called whenever a
+    child started or ended.
     """
 
-    def __init__(self, environment: Mapping[str, str], on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        on_change: Callable[[], None] = lambda: None,
+        inherited: tuple[int, ...] = (),
+    ) -> None:
         self.children: dict[str, Child] = {}
         self._environment = dict(environment)
         self._on_change = on_change
+        self._inherited = inherited
         self._hurry = asyncio.Event()
         self.alive_fd, self._alive_write_fd = os.pipe()  # not inheritable: only the read end is handed on
 
@@ -168,7 +175,7 @@ class Supervisor:
                 *child.spec.command,
                 stdin=DEVNULL,
                 env=self._environment,
-                pass_fds=(self.alive_fd, *child.spec.descriptors),
+                pass_fds=(self.alive_fd, *self._inherited, *child.spec.descriptors),
                 process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which ends children in order
             )
         except OSError as error:

@@ -76,14 +76,15 @@ class Box:
         `on_started` gets its result once what the command is for is ready.
         """
         roles = (*self._roles, *(("clickhouse",) if self._embedded else ()))
-        old = run_file.leftovers(self.data_dir)
         locks = run_file.take_roles(self.data_dir, roles)
-        if old:
-            names = ", ".join(f"{name} (pid {pid})" for name, pid in old.items())
-            log.info("still ending from an earlier run: %s", names)
+        shared = run_file.families_alive(self.data_dir, roles)
+        if shared:
+            names = [f"{name} (pid {pid})" for name, pid in run_file.leftovers(self.data_dir).items()]
+            log.info("processes of an earlier run are still ending: %s", ", ".join(names) or "names unknown")
         stop = asyncio.Event()
-        self._open(shared=bool(old))
-        supervisor = self._supervisor = Supervisor(self._environment(), self._note)
+        self._open(shared=shared)
+        family = run_file.found_family(self.data_dir, roles)
+        supervisor = self._supervisor = Supervisor(self._environment(), self._note, (family,))
         self._on_signals(stop, supervisor)
         needed = NEEDED[self.command]
         status = FleetStatus(
@@ -100,7 +101,7 @@ class Box:
             runner, self._ports["admin"] = await self._admin(status)
             self._note()
             background = [
-                asyncio.create_task(self._start_loaders(supervisor, shared=bool(old))),
+                asyncio.create_task(self._start_loaders(supervisor, shared=shared)),
                 asyncio.create_task(self._announce(status, on_started)),
             ]
             await stop.wait()
@@ -112,6 +113,7 @@ class Box:
                 await runner.cleanup()
             status.close()
             self._close(supervisor)
+            os.close(family)
             for lock in locks:
                 lock.release()
         return 0

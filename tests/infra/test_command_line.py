@@ -182,13 +182,33 @@ def test_leftovers_are_children_of_ours_only(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "input()", run_file.CHILD_MODULE], stdin=subprocess.PIPE)
     try:
         asyncio.run(until(Path(f"/proc/{child.pid}/cmdline").read_bytes))  # empty for a moment while it starts
-        pids = {"parent": os.getpid(), "collector-0": child.pid, "worker-0": 2**22 - 1}
-        run_file.write_run_file(run_file.run_file(tmp_path, "collect"), "collect", pids, {"public": 1})
+        path = run_file.run_file(tmp_path, "collect")
+        pids = {"collector-0": child.pid, "worker-0": 2**22 - 1}
+        run_file.write_run_file(path, "collect", {"parent": os.getpid(), **pids}, {"public": 1})
+        assert run_file.leftovers(tmp_path) == {}
+        run_file.write_run_file(path, "collect", {"parent": 2**22 - 1, **pids}, {"public": 1})
         assert run_file.leftovers(tmp_path) == {"collector-0": child.pid}
     finally:
         child.kill()
         child.communicate()
     assert run_file.leftovers(tmp_path) == {}
+
+
+def test_a_family_lives_as_long_as_its_last_child(tmp_path):
+    roles = ("collectors", "forwarder")
+    assert not run_file.families_alive(tmp_path, roles)
+    handle = run_file.found_family(tmp_path, roles)
+    command = [sys.executable, "-c", "input()"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(handle,))
+    try:
+        os.close(handle)  # the parent is gone
+        assert run_file.families_alive(tmp_path, ("forwarder",))
+        assert not run_file.families_alive(tmp_path, ("workers",))
+    finally:
+        child.kill()
+        child.communicate()
+    assert not run_file.families_alive(tmp_path, roles)
+    assert list(run_file.run_directory(tmp_path).glob("*.family")) == []
 
 
 def test_log_ends_are_read_from_the_journals(tmp_path):
