@@ -59,7 +59,7 @@ class GroupCommit:
         self.failed: OSError | None = None
         self._spool = spool
         self._counters = counters
-        self._hits_max = hits_max
+        self.hits_max = hits_max
         self._disk = disk
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
@@ -81,7 +81,7 @@ class GroupCommit:
         Closes the group before it if both together would be too large. Sets the time of a fresh group.
         """
         count = len(self._hits)
-        if count and (self._bytes + bytes_bound > self.bytes_max or count + hits > self._hits_max):
+        if count and (self._bytes + bytes_bound > self.bytes_max or count + hits > self.hits_max):
             self.flush()
             count = 0
         if not count:
@@ -97,7 +97,7 @@ class GroupCommit:
         self._bytes += len(hit) + HEADER_BYTES
         entry[0].unanswered += 1
         self._entries.append(entry)
-        if len(self._entries) >= self._hits_max:
+        if len(self._entries) >= self.hits_max:
             self.flush()
         elif not self._scheduled:
             self._scheduled = True
@@ -109,7 +109,7 @@ class GroupCommit:
         self._bytes += sum(map(len, hits)) + HEADER_BYTES * len(hits)
         entry[0].unanswered += 1
         self._entries.append(entry)
-        if len(self._entries) >= self._hits_max or len(self._hits) >= self._hits_max:
+        if len(self._entries) >= self.hits_max or len(self._hits) >= self.hits_max:
             self.flush()
         elif not self._scheduled:
             self._scheduled = True

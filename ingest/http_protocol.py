@@ -1,7 +1,9 @@
 """One connection of the public port: bytes in, requests to the routes, answers out in request order.
 
+- The reads of one tick are queued and then taken in one go, so that the code and the data of each step stay in the
+  processor's caches: first all reads, then all requests, then one write to the spool, then all answers.
 - A read that is exactly one common pixel request takes the fast path (`pixel_head.py`); everything else, split or
-  pipelined or odd, goes through `_read`, where the strict reader decides what the fast path does not recognize.
+  pipelined or odd, goes through `read`, where the strict reader decides what the fast path does not recognize.
 - After a request that ends the connection (malformed, `Connection: close`) nothing on it is read as a request any
   more. It is closed once all answers in front are out: first our direction, then, when the client has closed or
   LINGER_S has passed, all of it, so that the client can read the answer.
@@ -49,7 +51,10 @@ class Phase(IntEnum):
 
 
 class Edge:
-    """What all connections of a collector share. `now_s` is the loop's time at the last sweep."""
+    """What all connections of a collector share. `now_s` is the loop's time at the last sweep.
+
+    `reads` queues this tick's reads that may be whole requests; it is taken at the tick's end, or when it is full.
+    """
 
     def __init__(self, group: GroupCommit, routes: Routes, heads: PixelHeads, counters: Counters) -> None:
         self.group = group
@@ -58,7 +63,11 @@ class Edge:
         self.counters = counters
         self.connections: set[Connection] = set()
         self.stopping = False
-        self.now_s = asyncio.get_running_loop().time()
+        self.reads: list[tuple[Connection, bytes]] = []
+        self.reads_max = group.hits_max
+        loop = asyncio.get_running_loop()
+        self.call_soon = loop.call_soon
+        self.now_s = loop.time()
 
     def limit(self, limits: HttpLimits, times: TimeLimits, connections_max: int) -> None:
         """Set the limits; before the first connection."""
@@ -66,14 +75,31 @@ class Edge:
         self.times = times
         self.connections_max = connections_max
 
+    def take_reads(self) -> None:
+        """Take the queued reads in their order, and answer what can be answered."""
+        reads, self.reads = self.reads, []
+        recognize, pixel, now_s = self.heads.recognize, self.routes.pixel, self.now_s
+        for connection, data in reads:
+            connection.queued = False
+            fields = recognize(data)
+            if fields is None:
+                connection.read(data)
+            else:
+                connection.since_s = now_s
+                pixel(connection, fields)
+        if reads:
+            self.group.flush()
+
     def sweep(self, now_s: float) -> None:
         """Apply the time limits to all connections."""
+        self.take_reads()
         self.now_s = now_s
         for connection in tuple(self.connections):
             connection.look(now_s)
 
     def stop(self) -> None:
         """Take no further request on connections that have none under way, and end the others after theirs."""
+        self.take_reads()
         self.stopping = True
         for connection in tuple(self.connections):
             connection.stop()
@@ -92,18 +118,20 @@ class Connection(asyncio.Protocol):
         "_plain",
         "_recognize",
         "_rest",
-        "_since_s",
         "_strict",
         "_transport",
         "held",
         "peer",
+        "queued",
         "send",
+        "since_s",
         "unanswered",
     )
 
     def __init__(self, edge: Edge) -> None:
         self.unanswered = 0
         self.held = False
+        self.queued = False  # a read of this connection waits in the edge's queue
         self.peer = Peer("", trusted=False, ip_member=b"")
         self.send: Callable[[bytes], None] = _drop
         self._edge = edge
@@ -115,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # the client does not read its answers
         self._rest = b""
         self._strict: StrictReader | None = None
-        self._since_s = edge.now_s
+        self.since_s = edge.now_s
         self._lingered = 0
 
     # the loop's calls
@@ -140,14 +168,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what one read brought."""
+        if self.queued:
+            self._edge.take_reads()
         if self._plain:
-            fields = self._recognize(data)
-            if fields is not None:
-                self._since_s = self._edge.now_s
-                self._pixel(self, fields)
-                return
-        if self._phase is Phase.OPEN:
-            self._read(self._rest + data if self._rest else data)
+            self.queued = True
+            edge = self._edge
+            edge.reads.append((self, data))
+            if len(edge.reads) == 1:
+                edge.call_soon(edge.take_reads)
+            elif len(edge.reads) >= edge.reads_max:
+                edge.take_reads()
+        elif self._phase is Phase.OPEN:
+            self.read(self._rest + data if self._rest else data)
         else:
             self._lingered += len(data)
             if self._lingered > LINGER_BYTES_MAX:
@@ -155,6 +187,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """End after the answers that are due; return whether the loop is to leave our direction open for them."""
+        if self.queued:
+            self._edge.take_reads()
         if self.unanswered and self._phase <= Phase.CLOSING:
             self._close_after_answers()
             return True
@@ -164,14 +198,14 @@ class Connection(asyncio.Protocol):
         """Read no more of what the client sends: it does not read its answers."""
         self._paused = True
         self._plain = False
-        self._since_s = self._edge.now_s
+        self.since_s = self._edge.now_s
         if self._phase is Phase.OPEN:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on: the client reads again."""
         self._paused = False
-        self._since_s = self._edge.now_s
+        self.since_s = self._edge.now_s
         if self._phase is not Phase.OPEN:
             return
         if self._rest:
@@ -185,15 +219,17 @@ class Connection(asyncio.Protocol):
         del exc
         self._phase = Phase.CLOSED
         self._plain = False
+        self.send = _drop
+        if self.queued:
+            self._edge.take_reads()
         self.held = False
         self._rest = b""
-        self.send = _drop
         self._edge.connections.discard(self)
         self._edge.counters.connections_open = len(self._edge.connections)
 
     # reading
 
-    def _read(self, data: bytes) -> None:
+    def read(self, data: bytes) -> None:
         """Take the requests in `data`, which starts where the last one ended, or within one."""
         self._rest = b""
         self._plain = False
@@ -213,7 +249,7 @@ class Connection(asyncio.Protocol):
             return
         begun = self._strict is not None and self._strict.begun
         if complete or begun != self._begun:
-            self._since_s = self._edge.now_s
+            self.since_s = self._edge.now_s
         self._begun = begun
         self._plain = not begun and not self._paused and not self._edge.stopping
 
@@ -251,7 +287,7 @@ class Connection(asyncio.Protocol):
 
     def proceed(self) -> None:
         """Go on, now that all requests so far are answered: close, or read what was kept back."""
-        if self.unanswered:
+        if self.unanswered or self._phase is Phase.CLOSED:
             return
         if self._phase is Phase.CLOSING:
             self._linger()
@@ -259,7 +295,7 @@ class Connection(asyncio.Protocol):
             self.held = False
             rest = self._rest
             self._transport.resume_reading()
-            self._read(rest)
+            self.read(rest)
 
     def _refuse(self, reason: Refusal) -> None:
         self._close_after_answers()
@@ -271,12 +307,12 @@ class Connection(asyncio.Protocol):
         self._begun = False
         self._rest = b""
         self.held = True
-        self._since_s = self._edge.now_s
+        self.since_s = self._edge.now_s
 
     def _linger(self) -> None:
         self._phase = Phase.LINGERING
         self.held = False
-        self._since_s = self._edge.now_s
+        self.since_s = self._edge.now_s
         self._transport.resume_reading()
         self._transport.write_eof()
 
@@ -293,7 +329,7 @@ class Connection(asyncio.Protocol):
     def look(self, now_s: float) -> None:
         """Apply the time limits."""
         times = self._edge.times
-        waited_s = now_s - self._since_s - times.sweep_s  # `_since_s` may be older than the event by one sweep
+        waited_s = now_s - self.since_s - times.sweep_s  # `since_s` may be older than the event by one sweep
         if self._paused:
             if waited_s > times.write_timeout_s:
                 self._edge.counters.refused[Refusal.SLOW_READER] += 1

@@ -26,6 +26,7 @@ NAMES = {b"user-agent": USER_AGENT, b"referer": REFERER, b"accept-language": ACC
 # A request's fields by place: None for one that is absent, but b"" for an absent member.
 Fields = list[Any]
 Field = tuple[int, bytes] | None
+Block = tuple[bytes, bytes, bytes]  # header lines, in the three pieces that cutting lines out leaves
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
@@ -73,6 +74,7 @@ _COMMON = frozenset(
 
 
 BLANKS = b" \t"
+COOKIE_START = b"\r\nCookie: "
 CUT_LINES = 3
 
 NO_FIELDS: Fields = [None, None, None, None, b"", b"", b"", b""]
@@ -154,75 +156,72 @@ class PixelHeads:
         self._head_bytes_max = limits.head_bytes_max
         self._headers_max = limits.headers_max
         self._lines = HeaderLines(self._address_name)
-        self._blocks: dict[bytes, Fields] = {}
+        self._blocks: dict[Block, Fields] = {}
         self._address_start = b"\r\n" + self._address_name.title() + b": " if proxied else b""
 
-    def recognize(self, head: bytes) -> Fields | None:
+    def recognize(self, head: bytes) -> Fields | None:  # noqa: C901, PLR0911, PLR0912  one pass, no calls: the hot path
         """Return the fields of bytes that are exactly one common pixel request, else None."""
-        if head[: self._start_bytes] != self._start or len(head) > self._head_bytes_max or head[-4:] != HEAD_END:
-            return None
-        line_bytes = head.find(b"\n") - 1
-        query = head[self._start_bytes : line_bytes - 9]
+        line_end = head.find(b"\n")
+        query = head[self._start_bytes : line_end - 10]
         if (
-            head[line_bytes - 9 : line_bytes + 1] != VERSION_END
-            or query.translate(None, PLAIN_QUERY)
-            or line_bytes > self._line_bytes_max
+            head[: self._start_bytes] != self._start
+            or head[line_end - 10 : line_end] != VERSION_END
+            or head[-4:] != HEAD_END
+            or line_end > self._line_bytes_max
+            or len(head) > self._head_bytes_max
         ):
             return None
-        fields = self._fields(head[line_bytes:-4])
-        if fields is not None and query:
-            fields[QUERY] = b',"query":"%b"' % query
-        return fields
-
-    def _fields(self, block: bytes) -> Fields | None:
-        """Return the fields of header lines, each behind a CR LF, with those cut out that differ by visitor.
-
-        A value is cut up to its CR: when no LF follows that, the CR stays in the block, which is then refused.
-        """
-        cookie = referer = address = None
-        at = block.rfind(b"\r\nCookie: ")  # mostly the last line
-        if at >= 0:
-            end = block.find(b"\r", at + 10)
-            cookie = block[at + 10 : end] if end >= 0 else block[at + 10 :]
-            block = block[:at] + block[end:] if end >= 0 else block[:at]
-        at = block.find(b"\r\nReferer: ")
-        if at >= 0:
-            end = block.find(b"\r", at + 11)
-            referer = block[at + 11 : end] if end >= 0 else block[at + 11 :]
-            block = block[:at] + block[end:] if end >= 0 else block[:at]
-        if self._address_start and (at := block.find(self._address_start)) >= 0:
-            start = at + len(self._address_start)
-            end = block.find(b"\r", start)
-            address = block[start:end] if end >= 0 else block[start:]
-            block = block[:at] + block[end:] if end >= 0 else block[:at]
+        address = None
+        if self._address_start:
+            head, address = self._cut_address(head)
+        front, has_referer, back = head.partition(b"\r\nReferer: ")
+        front = front[line_end + 1 :]
+        referer = b""
+        if has_referer:
+            end = back.find(b"\r")
+            referer = back[:end]
+            back = back[end:]
+        cookie, block = _cut_cookie(front, back)
+        if (query + referer).translate(None, PLAIN_QUERY):
+            return None
         known = self._blocks.get(block) or self._read_block(block)
         if known is None:
             return None
         fields = known.copy()
+        if query:
+            fields[QUERY] = b',"query":"' + query + b'"'
+        if has_referer:
+            if fields[REFERER] is not None:
+                return None
+            fields[REFERER] = b',"referer":"' + referer + b'"' if referer else b""
+        elif fields[REFERER] is None:
+            fields[REFERER] = b""
         if cookie is not None:
             if fields[COOKIE] is not None or cookie.translate(None, VALUE):
                 return None
             fields[COOKIE] = cookie.strip(BLANKS)
-        if referer is not None:
-            if fields[REFERER] is not None or referer.translate(None, VALUE):
-                return None
-            fields[REFERER] = text_member(b"referer", referer.strip(BLANKS))
-        elif fields[REFERER] is None:
-            fields[REFERER] = b""
         if address is not None:
             if fields[ADDRESS] is not None or address.translate(None, VALUE):
                 return None
             fields[ADDRESS] = address.strip(BLANKS)
         return fields
 
-    def _read_block(self, block: bytes) -> Fields | None:
-        """Return the fields of a block's lines; None when the fast path does not decide about it."""
+    def _cut_address(self, head: bytes) -> tuple[bytes, bytes | None]:
+        """Return the head without the address field, and that one's value; None when it is not there."""
+        front, found, back = head.partition(self._address_start)
+        if not found:
+            return head, None
+        end = back.find(b"\r")
+        return front + back[end:], back[:end]
+
+    def _read_block(self, block: Block) -> Fields | None:
+        """Return the fields of a block's lines; None when the fast path does not decide about them."""
         fields: Fields = [None] * len(NO_FIELDS)
-        lines = block.split(CRLF)
-        del lines[0]  # a block starts with CR LF
-        lookup = self._lines.__getitem__
+        lines = b"".join(block).split(CRLF)
+        if lines.pop() or lines.pop():  # it ends in an empty line
+            return None
         try:
-            for place, value in filter(None, map(lookup, lines)):
+            for place, value in filter(None, map(self._lines.__getitem__, lines)):
                 if fields[place] is not None:
                     return None
                 fields[place] = value
@@ -233,7 +232,7 @@ class PixelHeads:
         for place in (USER_AGENT, ACCEPT_LANGUAGE):
             fields[place] = fields[place] or b""
         fields[QUERY] = b""
-        if len(block) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
+        if sum(map(len, block)) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
             if len(self._blocks) >= BLOCKS_CACHED_MAX:
                 self._blocks.clear()
             self._blocks[block] = fields
@@ -251,3 +250,21 @@ class PixelHeads:
                 fields[place] = text_member(MEMBERS[place], value)
         fields[QUERY] = text_member(b"query", request.query)
         return fields
+
+
+def _cut_cookie(front: bytes, back: bytes) -> tuple[bytes | None, Block]:
+    """Return the value of the last `Cookie: ` line in the lines before and behind the referrer, and what is left.
+
+    A value is cut before its CR; when no LF follows that, the CR stays in what is left, which is then refused.
+    """
+    before, found, after = back.rpartition(COOKIE_START)
+    if found:
+        end = after.find(b"\r")
+        return after[:end], (front, before, after[end:])
+    front, found, before = front.rpartition(COOKIE_START)
+    if not found:
+        return None, (front, before, after)
+    end = before.find(b"\r")
+    if end < 0:
+        return before, (front, b"", after)
+    return before[:end], (front, before[end:], after)

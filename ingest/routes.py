@@ -92,15 +92,15 @@ class Routes:
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
-        members = b"".join((ip, user_agent, referer, accept_language, query))
-        if len(members) > self._members_bytes_max:
+        size = len(ip) + len(user_agent) + len(referer) + len(accept_language) + len(query)
+        if size > self._members_bytes_max:
             self._refuse(client, Refusal.HIT_TOO_LARGE, dress)
             return
         group = self._group
-        seq = group.open(len(members) + HIT_FIXED_BYTES)
+        seq = group.open(size + HIT_FIXED_BYTES)
         known = self._read_visitor(cookie, group.now_s)
         visitor, birth_s = known or (self._mint(), group.now_s)
-        hit = group.builder.pixel(seq, visitor, known is None, members)
+        hit = group.builder.pixel(seq, visitor, known is None, ip, user_agent, referer, accept_language, query)
         answer = PIXEL
         if known is None or group.now_s - birth_s > self._renew_s:
             https = trusted and self._addresses.https(address, proto)

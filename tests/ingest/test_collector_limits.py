@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import time
 
 import pytest
@@ -77,6 +78,26 @@ def test_a_slow_reader_gets_everything_in_the_end(tmp_path):
     async def _send(writer, data):
         writer.write(data)
         await writer.drain()
+
+    run(main)
+
+
+def test_clients_that_vanish_hurt_nobody(tmp_path):
+    """Reset right behind a request, whole, pipelined, refused or begun: no error, and the neighbours are served."""
+
+    async def main():
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+        async with edge(tmp_path) as box:
+            for data in (PIXEL_SEEN, PIXEL_SEEN * 500, post(b"{}"), closing(PIXEL_SEEN), b"x\r\n\r\n", PIXEL[:20]) * 5:
+                with socket.create_connection(("127.0.0.1", box.port)) as sock:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    sock.sendall(data)
+                answers, _ = await box.probed(PIXEL_SEEN)
+                assert statuses(answers) == [200]
+            await until(lambda: not box.collector.edge.connections)
+            assert len(box.hits()) == box.counters.hits_kept >= 30
+        assert not errors
 
     run(main)
 

@@ -73,8 +73,8 @@ STARTS = [
 ]  # fmt: skip
 
 
-def heads_of(address="x-forwarded-for"):
-    return PixelHeads("/p.gif", address, LIMITS)
+def heads_of(address="x-forwarded-for", *, proxied=False):
+    return PixelHeads("/p.gif", address, LIMITS, proxied=proxied)
 
 
 def strictly(head):
@@ -88,7 +88,12 @@ def strictly(head):
 
 def check(head):
     """Whether the fast path took it; fails when the strict reader would have read it differently."""
-    heads = heads_of()
+    taken = [_check(head, heads_of(proxied=proxied)) for proxied in (False, True)]
+    assert taken[0] or not taken[1]
+    return taken[0]
+
+
+def _check(head, heads):
     fields = heads.recognize(head)
     assert heads.recognize(head) == fields, "the second look differs from the first"
     if fields is None:
@@ -112,6 +117,13 @@ def test_a_browsers_request_is_recognized():
 @pytest.mark.parametrize("odd", [None, *ODD_LINES])
 def test_every_odd_start_and_line(start, odd):
     check(b"\r\n".join([start, *LINES, *([] if odd is None else [odd])]) + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("name", [b"Referer", b"Cookie", b"User-Agent", b"Accept-Language", b"X-Forwarded-For"])
+@pytest.mark.parametrize("values", [(b"", b" a"), (b" a", b""), (b" a", b" b"), (b" ", b" a")])
+def test_repeated_fields_in_any_order_and_spelling(name, values):
+    for one, two in ((name, name), (name.lower(), name), (name, name.upper())):
+        check(b"\r\n".join([START, LINES[0], one + b":" + values[0], two + b":" + values[1]]) + b"\r\n\r\n")
 
 
 def test_what_must_be_left_to_the_strict_reader_is():
