@@ -139,7 +139,11 @@ class World:
                 self._end()
 
     def _at_rest(self) -> bool:
-        """Whether nobody has anything to do, each asked in turn, and all that was kept is loaded."""
+        """Whether nobody has anything to do, and all that was kept is loaded.
+
+        Each is asked twice, in turn: the first time a worker may not know yet what it was assigned.
+        """
+        self.round(in_turn=True)
         self.round(in_turn=True)
         with self.chaos.held():
             return not self._busy and self._all_loaded()
