@@ -74,7 +74,10 @@ class Counters:
         self.group_sizes[bucket] += 1
 
     def as_dict(self) -> dict[str, int]:
-        """Return all counts by flat name (`answers.200`, `refused.malformed`, `group_sizes.3`), fit to be summed."""
+        """Return all counts by flat name (`answers.200`, `refused.malformed`, `group_sizes.3`), fit to be summed.
+
+        May be called from another thread.
+        """
         flat = {
             "hits_kept": self.hits_kept,
             "hit_bytes": self.hit_bytes,
@@ -85,7 +88,7 @@ class Counters:
             "connections_open": self.connections_open,
             "visitors_minted": self.visitors_minted,
         }
-        flat.update({f"answers.{status}": count for status, count in self.answers.items()})
+        flat.update({f"answers.{status}": count for status, count in dict(self.answers).items()})
         flat.update({f"refused.{reason}": self.refused[reason] for reason in Refusal})
         flat.update({f"group_sizes.{bucket}": count for bucket, count in enumerate(self.group_sizes)})
         return flat
