@@ -24,9 +24,7 @@ from schemas.session import SessionRule
 
 RULES = Rules(Limits(), {})
 RULE = SessionRule()
-slowly = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 class Run:
