@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
-QUIET = ("aiohttp", "asyncio", "urllib3", "aiokafka", "tldextract", "filelock")
+QUIET = ("aiohttp", "asyncio", "aiokafka", "tldextract", "filelock")
+
+TOLD_BY_EXCEPTIONS = ("clickhouse_connect", "urllib3")
 
 
 class _Line(logging.Formatter):
@@ -30,4 +32,5 @@ def silence_libraries() -> None:
     """Keep libraries' chatter out; of what clickhouse-connect logs, every failure is also an exception of ours."""
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    for name in TOLD_BY_EXCEPTIONS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
