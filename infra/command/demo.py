@@ -200,7 +200,7 @@ def _say_what_next(console: Console, settings: Settings, pid: int) -> None:
     console.print(f"The box runs (pid {pid}): hits at http://127.0.0.1:{settings.port}{settings.pixel_path}")
     console.print(f"[dim]status[/] http://127.0.0.1:{settings.admin_port}/")
     console.print(f"[dim]next  [/] {place} report attribution --model linear", soft_wrap=True)
-    console.print(f"[dim]or    [/] {place} sql 'SELECT * FROM sessions LIMIT 10'", soft_wrap=True)
+    console.print(f"[dim]or    [/] {place} sql 'SELECT * FROM sessions LIMIT 10'", soft_wrap=True)  # noqa: S608  shown
     console.print(f"[dim]stop  [/] kill {pid}")
 
 
