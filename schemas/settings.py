@@ -23,6 +23,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from schemas.topics import HITS
+
 Network = IPv4Network | IPv6Network
 KIB = 1024
 MIB = 1024 * KIB
@@ -75,7 +77,11 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str = Field(
         default="",
         validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers"),
-        description="Kafka brokers; empty: the local log (KAFKA_BOOTSTRAP_SERVERS).",
+        description="Kafka brokers, `host:port` with commas; empty: the local log (KAFKA_BOOTSTRAP_SERVERS).",
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hitstream",
+        description="What is downloaded once: the jars of the local Apache Kafka.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -160,6 +166,59 @@ class Settings(BaseSettings):
     properties_max: int = Field(default=64, ge=0, description="More `p.` properties in one event are rejected.")
     field_chars_max: int = Field(default=8192, ge=64, description="Longest text parameter; URLs included.")
 
+    # Kafka; all of it means nothing without kafka_bootstrap_servers
+    kafka_topic: str = Field(
+        default=HITS, pattern=r"^[A-Za-z0-9._-]{1,200}$", description="Topic of the hits; made when it is missing."
+    )
+    kafka_replication: int = Field(
+        default=-1, ge=-1, le=32_767, description="Replicas of a topic that is made; -1: the broker's default."
+    )
+    kafka_group: str = Field(default="hitstream", min_length=1, description="Consumer group of the workers.")
+    kafka_instance_id: str = Field(
+        default="",
+        description="A name of this host that survives restarts, for static membership (the worker's number is added); "
+        "empty: members come and go.",
+    )
+    kafka_session_timeout_s: float = Field(
+        default=45.0, gt=0, description="A worker without heartbeat for so long loses its partitions."
+    )
+    kafka_rebalance_timeout_s: float = Field(
+        default=60.0, gt=0, description="A worker that has not joined a rebalance by then is left out."
+    )
+    kafka_request_timeout_s: float = Field(default=10.0, gt=0, description="A broker's answer is awaited so long.")
+    kafka_delivery_timeout_s: float = Field(
+        default=30.0, gt=0, description="Hits not acknowledged by then are sent again from the forwarder's cursor."
+    )
+    kafka_batch_bytes_max: int = Field(
+        default=512 * KIB, ge=16 * KIB, description="Hits of one produce batch, before compression."
+    )
+    kafka_fetch_bytes_max: int = Field(
+        default=MIB, ge=16 * KIB, description="Bytes fetched ahead per partition, as compressed in the log."
+    )
+    kafka_stall_timeout_s: float = Field(
+        default=120.0, gt=0, description="A worker that gets no records for so long although there are some ends."
+    )
+    kafka_skip_expired: bool = Field(
+        default=False,
+        description="Go on behind records that the topic's retention deleted before they were loaded; they are lost.",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How brokers are reached."
+    )
+    kafka_ssl_cafile: str = Field(default="", description="PEM file of the authorities; empty: the system's.")
+    kafka_ssl_certfile: str = Field(default="", description="PEM file of this client's certificate chain.")
+    kafka_ssl_keyfile: str = Field(default="", description="PEM file of this client's key.")
+    kafka_ssl_key_password: str = Field(default="", description="Password of that key.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="PLAIN", description="SASL mechanism."
+    )
+    kafka_sasl_username: str = Field(default="", description="SASL user.")
+    kafka_sasl_password: str = Field(default="", description="SASL password.")
+    kafka_local_port: int = Field(
+        default=9092, ge=0, le=65535, description="Port of the local Apache Kafka (`hitstream kafka`); 0: a free one."
+    )
+    kafka_local_heap_mib: int = Field(default=768, ge=256, description="Heap of the local Apache Kafka.")
+
     # sites
     sites: dict[str, Site] = Field(default_factory=dict, description="Known sites; none: every well-formed id passes.")
 
@@ -191,6 +250,11 @@ class Settings(BaseSettings):
 def config_file() -> Path:
     """Return the settings file's path; it need not exist."""
     return Path(os.environ.get("HITSTREAM_CONFIG", "hitstream.toml"))
+
+
+def in_environment(variable: str) -> bool:
+    """Return whether a variable is set; in any case of letters, as the settings read it."""
+    return any(name.upper() == variable.upper() for name in os.environ)
 
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401  values of any setting

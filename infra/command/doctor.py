@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import sys
@@ -18,7 +17,7 @@ from infra.command.box import ADMIN_PORT_OFFSET, runs_own_clickhouse
 from infra.command.errors import UserError
 from infra.command.event_log import check_log_choice
 from infra.command.sockets import listening
-from schemas.settings import GIB, Settings, SettingsError, config_file, load
+from schemas.settings import GIB, Settings, SettingsError, config_file, in_environment, load
 
 PYTHON_LEAST = (3, 11)
 FREE_BYTES_LEAST = 2 * GIB
@@ -73,7 +72,7 @@ def _settings_file() -> Finding:
     path = config_file()
     if path.exists():
         return Finding("settings", good=True, found=f"{path.absolute()} and HITSTREAM_* variables")
-    named = "HITSTREAM_CONFIG" in os.environ
+    named = in_environment("HITSTREAM_CONFIG")
     found = f"{path.absolute()} is not there" + ("" if named else ": defaults and HITSTREAM_* variables")
     return Finding("settings", not named, found, "write the file that HITSTREAM_CONFIG names, or unset the variable")
 

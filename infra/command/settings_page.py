@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -10,7 +9,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from rich.table import Table
 
-from schemas.settings import Settings
+from schemas.settings import Settings, in_environment
 
 HEAD = """# Settings
 
@@ -82,7 +81,7 @@ def settings_table(settings: Settings) -> Table:
 
 
 def _source(row: Row, settings: Settings) -> str:
-    if any(name.upper() == row.variable for name in os.environ):
+    if in_environment(row.variable):
         return row.variable
     return "file" if row.name in settings.model_fields_set else "default"
 

@@ -4,7 +4,7 @@ from infra.command.errors import CHARS_MAX, cause
 
 REFUSED = (
     "Error HTTPConnectionPool(host='127.0.0.1', port=1): Max retries exceeded with url: /?x (Caused by "
-    'NewConnectionError("HTTPConnection(host=\'127.0.0.1\', port=1): Failed to establish a new connection: '
+    "NewConnectionError(\"HTTPConnection(host='127.0.0.1', port=1): Failed to establish a new connection: "
     '[Errno 111] Connection refused")) executing HTTP request attempt 1'
 )
 SYNTAX = (
