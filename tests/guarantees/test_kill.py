@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -15,11 +14,11 @@ from support.box import Box
 from support.promise import check_each_once, check_ledger, check_sessions
 
 from benchmarks.http_sender import KILL_TEST_PACE, Target, send_until
+from benchmarks.results_file import write_result
 from benchmarks.send_report import SendReport
 from benchmarks.steady import steady_hits
 
 ROLES = ("collector", "forwarder", "worker", "clickhouse", "parent")
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 async def _send_through_kills(box: Box, rng: Random, kills: int, hits: int, pause_s: tuple[float, float]) -> SendReport:
@@ -96,5 +95,4 @@ def test_ten_kills_lose_and_double_nothing(tmp_path):
 @pytest.mark.timeout(1800)
 def test_forty_kills_lose_and_double_nothing(tmp_path):
     result = _run(tmp_path, kills=40, hits=300_000, pause_s=(1.0, 4.0))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "soak_kill.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_result("soak_kill", result)

@@ -1,9 +1,9 @@
-"""A quick look at the edge: CPU per hit of the collector and of nginx serving and logging a static GIF, side by side.
+"""The edge: CPU per hit of the collector and of nginx serving and logging a static GIF, side by side.
 
 Whole servers, driven from outside by wrk over loopback with browser requests of 2,000 visitors; each server is one
 process on one core. What counts is the server process's own CPU time (user and system, from /proc), divided by the
 requests it answered; rounds are interleaved, and the ratio of a round's two figures is what to trust. Run it as
-`python -m benchmarks.bench_edge_quick [--rounds 5] [--seconds 4] [--connections 64]`.
+`python -m benchmarks.bench_edge [--rounds 7] [--seconds 4] [--connections 64]`; it writes `results/edge.json`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.results_file import write_result
 from ingest.collector import run
 from ingest.counters import Counters
 from schemas.settings import load
@@ -128,7 +132,7 @@ def nginx(name: str, root: Path, log: str) -> Iterator[Server]:
 def collector(root: Path) -> Iterator[Server]:
     """Run one collector process on its own spool in `root`."""
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as sock:
-        command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "benchmarks.bench_edge_quick"]
+        command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "benchmarks.bench_edge"]
         command += ["--collect", str(sock.fileno()), str(root)]
         process = subprocess.Popen(command, pass_fds=[sock.fileno()])
         try:
@@ -178,7 +182,7 @@ def drive(server: Server, script: Path, seconds: float, connections: int) -> Non
 def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description="CPU per hit: collector and nginx")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--collect", nargs=2, metavar=("FD", "ROOT"), help=argparse.SUPPRESS)
@@ -208,14 +212,33 @@ def main() -> int:
 
 
 def report(servers: list[Server], ours: Server) -> None:
-    """Print medians, spread and our ratio to each server, round by round."""
-    print(f"{'server':32}{'CPU us/hit':>12}{'spread':>16}{'hits/s':>10}{'ours / it':>11}")
+    """Print and write medians, spread and our ratio to each server, round by round."""
+    table = Table(title="CPU per hit, whole server process", title_justify="left")
+    for column in ("server", "us/hit", "spread", "hits/s", "ours / it", "spread"):
+        table.add_column(column, justify="left" if column == "server" else "right")
+    figures = {}
     for server in servers:
-        figures = sorted(server.us_per_hit)
-        spread = f"{figures[0]:.2f} to {figures[-1]:.2f}"
-        ratio = statistics.median(a / b for a, b in zip(ours.us_per_hit, server.us_per_hit, strict=True))
-        rate = statistics.median(server.hits_per_s)
-        print(f"{server.name:32}{statistics.median(figures):12.2f}{spread:>16}{rate:10.0f}{ratio:11.2f}")
+        cpu = sorted(server.us_per_hit)
+        ratios = sorted(a / b for a, b in zip(ours.us_per_hit, server.us_per_hit, strict=True))
+        row = {
+            "cpu_us_per_hit": round(statistics.median(cpu), 2),
+            "cpu_us_per_hit_spread": [round(cpu[0], 2), round(cpu[-1], 2)],
+            "hits_per_s": round(statistics.median(server.hits_per_s)),
+            "ours_to_it": round(statistics.median(ratios), 3),
+            "ours_to_it_spread": [round(ratios[0], 3), round(ratios[-1], 3)],
+        }
+        figures[server.name] = row
+        table.add_row(
+            server.name,
+            f"{row['cpu_us_per_hit']:.2f}",
+            f"{cpu[0]:.2f} to {cpu[-1]:.2f}",
+            f"{row['hits_per_s']:,}",
+            f"{row['ours_to_it']:.2f}",
+            f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
+        )
+    Console(highlight=False).print(table)
+    nginx_says = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    print(write_result("edge", figures, {"nginx": nginx_says.strip().rpartition("/")[2]}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,9 @@
+"""`make bench`: runs every benchmark and writes its figures to `benchmarks/results`."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import bench_edge
+
+sys.exit(bench_edge.main())
