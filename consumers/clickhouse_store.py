@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from consumers.batch import Batch, Loaded
@@ -16,9 +17,11 @@ from consumers.rows import Columns, batch_columns, event_columns, rejected_colum
 from consumers.session_state import VisitorKey
 from consumers.store import Resume
 from schemas.errors import FatalError
+from schemas.hit import name_text
 from schemas.session import Session, SessionRule
 
 VISITORS_PER_QUERY = 5_000
+NAMES_PER_QUERY = 2_000
 
 _RESUME_MARKS = """
 SELECT spool_id, max(seq_max) FROM batches
@@ -55,6 +58,12 @@ ORDER BY opened_at"""
 _OF_VISITORS = """(site, visitor_id) IN ({visitors})
 GROUP BY site, visitor_id, session_id
 ORDER BY opened_at"""
+
+# A replay is rare, and its hit may be of any time: this reads the partition's ids whole.
+_REPLAYED = """
+SELECT spool_id, spool_seq, replay_of FROM events
+WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64}
+  AND (replay_of IN ({texts}) OR (spool_id, spool_seq) IN ({names}))"""
 
 _PRESENT = """
 SELECT {key} FROM {table}
@@ -130,6 +139,21 @@ class ClickHouseStore:
             sql = _SESSIONS + _OF_VISITORS.replace("{visitors}", listed)
             found += [_session(row) for row in self._client.query(sql, place)]
         return found
+
+    def replayed(self, partition: int, before: int, names: AbstractSet[str]) -> set[str]:
+        """Return those of `names` under which, or as whose replay, the partition has an event before `before`."""
+        place = {"partition": partition, "before": before}
+        found: set[str] = set()
+        wanted = sorted(names)
+        for start in range(0, len(wanted), NAMES_PER_QUERY):
+            # Decoding let hex digits and numbers through, nothing that could carry SQL; int() makes sure.
+            split = [name.split(":") for name in wanted[start : start + NAMES_PER_QUERY]]
+            ids = [(int(spool, 16), int(seq)) for spool, seq in split]
+            texts = ",".join(f"'{name_text(*name)}'" for name in ids)
+            sql = _REPLAYED.replace("{texts}", texts).replace("{names}", ",".join(map(str, ids)))
+            for spool_id, spool_seq, replay_of in self._client.query(sql, place):
+                found |= {name_text(int(spool_id), int(spool_seq)), replay_of}
+        return found & names
 
     def load(self, batch: Batch, loaded: Loaded) -> None:
         """Insert events, then rejected, then batches, each under the batch's token."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.hit import HIT_VERSION, SOURCES, Hit
+from schemas.hit import HIT_VERSION, SOURCES, Hit, parsed_name
 from schemas.rejection import Reason, Rejection
 
 HEX_ID = re.compile(r"[0-9a-f]{16}")
@@ -87,6 +87,8 @@ def _wrong_field(hit: Hit) -> str:
         return f"received_at {hit.received_at} is not in ms since 1970"
     if hit.source not in SOURCES:
         return f"source {hit.source!r} is none of {', '.join(SOURCES)}"
+    if hit.replay_of and parsed_name(hit.replay_of) is None:
+        return f"replay_of {hit.replay_of[:80]!r} is no hit's name"
     return ""
 
 

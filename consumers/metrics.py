@@ -15,6 +15,7 @@ _PLAIN = {
     "batches": "Batches loaded.",
     "inserted": "Rows inserted into events.",
     "duplicates": "Client duplicates: counted, not kept.",
+    "filtered": "Replays dropped, because their hit has a row.",
     "resent": "Transport duplicates dropped.",
     "recovered": "Registered batches taken up again after a start.",
     "lookups": "Visitors whose earlier sessions were read from events.",
@@ -30,6 +31,7 @@ class WorkerCounters:
     batches: int = 0
     inserted: int = 0
     duplicates: int = 0
+    filtered: int = 0
     resent: int = 0
     recovered: int = 0
     lookups: int = 0
@@ -43,6 +45,7 @@ class WorkerCounters:
         self.batches += 1
         self.inserted += len(loaded.events)
         self.duplicates += sum(row.duplicate for row in loaded.counts)
+        self.filtered += sum(row.filtered for row in loaded.counts)
         self.resent += sum(row.resent for row in loaded.counts)
         self.rejected.update(row.rejection.reason.value for row in loaded.rejected)
 

@@ -1,18 +1,20 @@
 """The pure middle: a batch of records becomes rows.
 
-decode -> drop resent -> validate -> enrich -> sessionize -> drop repeats: each step is a module, in log order. The
-result depends on the records and on the state before the batch, never on a clock or on where earlier batches ended.
+decode -> drop resent -> validate -> enrich -> drop replayed -> sessionize -> drop repeats: each step is a module, in
+log order. The result depends on the records and on the state before the batch, never on a clock or on where earlier
+batches ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
 from consumers.decode import Name, decode, name_in, name_of
 from consumers.deduplicate import Marks
+from consumers.drop_replayed import Replays
 from consumers.enrich.event import enrich
 from consumers.log_reader.port import Record
 from consumers.session_state import SessionState, VisitorKey
@@ -33,7 +35,7 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct):
-    """One record on its way: its event, or why it has none."""
+    """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none."""
 
     record: Record
     name: Name
@@ -41,6 +43,7 @@ class Prepared(msgspec.Struct):
     event: Event | None = None
     rejection: Rejection | None = None
     resent: bool = False
+    replay_of: str = ""
 
 
 def prepare(batch: Batch, marks: Marks, rules: Rules) -> list[Prepared]:
@@ -58,8 +61,17 @@ def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey
     return wanted
 
 
-def finish(prepared: Sequence[Prepared], state: SessionState) -> Loaded:
-    """Give each event its session, drop repeats and count. Changes `state`."""
+def replayed_names(prepared: Sequence[Prepared]) -> set[str]:
+    """Return the names of hits that the batch replays: of these `finish` must know which have rows."""
+    return {item.replay_of for item in prepared if item.replay_of}
+
+
+def finish(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable[str] = ()) -> Loaded:
+    """Drop replays of what has a row, give each event its session, drop repeats and count. Changes `state`.
+
+    `replayed` are those of `replayed_names` that have a row from before the batch.
+    """
+    replays = Replays(replayed_names(prepared), replayed)
     events: list[tuple[int, Event]] = []
     rejected: list[RejectedRecord] = []
     counts: dict[int, SpoolCount] = {}
@@ -68,12 +80,15 @@ def finish(prepared: Sequence[Prepared], state: SessionState) -> Loaded:
         event = item.event
         if item.resent:
             count.resent += 1
+        elif replays.drops(item.replay_of):
+            count.filtered += 1
         elif event is None:
             count.rejected += 1
             rejected.append(_rejected(item))
         elif sessionize(event, item.record.offset, state):
             count.inserted += 1
             events.append((item.record.offset, event))
+            replays.note(event)
         else:
             count.duplicate += 1
     if prepared:
@@ -91,8 +106,8 @@ def _prepare(record: Record, marks: Marks, rules: Rules) -> Prepared:
         return Prepared(record, name, rejection=decoded)
     made = _event(decoded, rules)
     if isinstance(made, Rejection):
-        return Prepared(record, name, _site_of(decoded), rejection=made)
-    return Prepared(record, name, made.site, event=made)
+        return Prepared(record, name, _site_of(decoded), rejection=made, replay_of=decoded.replay_of)
+    return Prepared(record, name, made.site, event=made, replay_of=made.replay_of)
 
 
 def _event(hit: Hit, rules: Rules) -> Event | Rejection:

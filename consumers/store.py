@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from consumers.batch import Batch, Loaded
@@ -34,6 +35,13 @@ class Store(Protocol):
         """Return sessions, whole, as the partition's events before offset `before` make them.
 
         With `ended_after_ms` all that end at or after it; otherwise all of the `visitors`.
+        """
+        ...
+
+    def replayed(self, partition: int, before: int, names: AbstractSet[str]) -> set[str]:
+        """Return those of `names` under which, or as whose replay, the partition has an event before offset `before`.
+
+        Names are as `schemas.hit.name_text` writes them.
         """
         ...
 

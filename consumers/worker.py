@@ -19,7 +19,7 @@ from consumers.batch import Batch, Loaded
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
 from consumers.metrics import WorkerCounters
-from consumers.pipeline import Prepared, Rules, finish, lookups, prepare
+from consumers.pipeline import Prepared, Rules, finish, lookups, prepare, replayed_names
 from consumers.session_state import SessionState
 from consumers.store import Store
 from schemas.errors import FatalError, RetryError
@@ -179,7 +179,9 @@ class PartitionWorker:
             if wanted:
                 self._counters.lookups += len(wanted)
                 self._state.merge(self._store.sessions(batch.partition, batch.first, visitors=wanted))
-            self._loaded = finish(self._prepared, self._state)
+            names = replayed_names(self._prepared)
+            present = self._store.replayed(batch.partition, batch.first, names) if names else set()
+            self._loaded = finish(self._prepared, self._state, present)
         old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
         load = self._store.heal if old else self._store.load
         load(batch, self._loaded)

@@ -6,6 +6,7 @@ partitions without parsing: `payload[KEY_START:KEY_END]` is 16 lower-case hex di
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from zlib import crc32
 
@@ -17,6 +18,8 @@ KEY_START = len(PREFIX)
 KEY_END = KEY_START + 16
 NO_VISITOR = "0000000000000000"
 
+NAME = re.compile(r"([0-9a-f]{16}):(0|[1-9][0-9]{0,19})")
+
 SOURCES = ("pixel", "beacon", "server", "click", "email")
 
 
@@ -26,7 +29,8 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     `key` is the log key: the visitor id, or a random value where there is no visitor. `spool_id` (16 hex
     digits) and `spool_seq` are the hit's name. `received_at` is in ms since 1970 UTC. A pixel hit carries the
     request's raw `query`; a beacon or server hit carries its parsed JSON `event`. Header values are text:
-    UTF-8 where they are UTF-8, else latin-1. `ip` is what `ip_keep` left of the client address, or "".
+    UTF-8 where they are UTF-8, else latin-1. `ip` is what `ip_keep` left of the client address, or "". `replay_of` is
+    the name of the rejected hit that this one replays, or "".
     """
 
     key: str
@@ -49,3 +53,16 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the log partition of a 16-digit key: crc32(key) mod n, librdkafka's `consistent` partitioner."""
     return crc32(key) % partitions
+
+
+def name_text(spool_id: int, spool_seq: int) -> str:
+    """Return a hit's name as text, as `replay_of` holds it: `<spool id, 16 hex digits>:<seq>`."""
+    return f"{spool_id:016x}:{spool_seq}"
+
+
+def parsed_name(text: str) -> tuple[int, int] | None:
+    """Return (spool id, seq) of a name as `name_text` writes it; None for any other text."""
+    match = NAME.fullmatch(text)
+    if match is None or int(match[2]) >= 1 << 64:
+        return None
+    return int(match[1], 16), int(match[2])

@@ -30,6 +30,7 @@ PURE_FILES = (
     "consumers/decode.py",
     "consumers/pipeline.py",
     "consumers/deduplicate.py",
+    "consumers/drop_replayed.py",
     "consumers/validate.py",
     "consumers/enrich/*.py",
     "consumers/sessionize.py",

@@ -14,11 +14,13 @@ from consumers.pipeline import Rules, finish, prepare
 from consumers.session_state import SessionState
 from consumers.store import Resume
 from consumers.validate import Limits
+from schemas.hit import name_text
 from schemas.session import SessionRule
 
 RULE = SessionRule(event_ids_max=3)
 RULES = Rules(Limits(), {})
 LAST = 10_000
+MAX = (1 << 64) - 1
 
 
 @pytest.fixture
@@ -88,6 +90,23 @@ def test_real_and_simulated_answer_the_same(client):
             assert bool(ours) == bool(before)
     assert real.resume("hits", 6, LAST) == real.resume("other", 5, LAST)._replace(received_at=0) == Resume([], 0, None)
     assert real.sessions(6, LAST, ended_after_ms=0) == []
+
+
+def test_real_and_simulated_know_the_same_replays(client):
+    stores = [ClickHouseStore(client, RULE), ClickHouseStore(SimulatedClickHouse(), RULE)]
+    fields = [{}, {"replay_of": name_text(9, 4)}, {"params": {"v": "wrong"}}, {"replay_of": name_text(MAX, MAX)}]
+    values = [hit(seq, spool=MAX, visitor=seq, **field) for seq, field in enumerate(fields)]
+    batch = Batch("hits", 5, 10, 13, BASE_MS, records(values, 10))
+    loaded = finish(prepare(batch, Marks(), RULES), SessionState(RULE, 1 << 60))
+    names = {name_text(spool, seq) for spool in (9, MAX) for seq in (0, 1, 2, 3, 4, MAX)}
+    for store in stores:
+        store.load(batch, loaded)
+        assert store.replayed(5, 14, names) == {
+            *(name_text(MAX, seq) for seq in (0, 1, 3, MAX)),
+            name_text(9, 4),
+        }
+        assert store.replayed(5, 11, names) == {name_text(MAX, 0)}
+        assert store.replayed(6, 14, names) == store.replayed(5, 14, {name_text(9, 1)}) == set()
 
 
 def dict_of(found):

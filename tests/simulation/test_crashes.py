@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 from support.simulated_chaos import Drawn, Fixed
-from support.simulated_traffic import drawn, small
+from support.simulated_traffic import drawn, replays, small
 from support.simulated_world import BrokenGuaranteeError, World
 
 LATE = (None, 0, 1, 4, 15)
@@ -41,9 +41,9 @@ def data_dirs():
     shutil.rmtree(root)
 
 
-def run(data_dir, plan, **how):
-    """Run the small case and check it; return the number of steps."""
-    world = World(data_dir, small(), plan, **how)
+def run(data_dir, plan, scripts=small, **how):
+    """Run a fixed case and check it; return the number of steps."""
+    world = World(data_dir, scripts(), plan, **how)
     world.run()
     world.check()
     shutil.rmtree(data_dir)
@@ -94,6 +94,25 @@ def test_a_stall_and_a_death_while_others_act(data_dirs):
     run_all(data_dirs, [Fixed({death: 4}, stalls=(stall,)) for stall, death in pairs])
 
 
+@pytest.mark.parametrize("late", [None, 0, 4])
+def test_a_death_at_every_step_of_replays(data_dirs, late):
+    """Of a rejected hit that is replayed many times, one replay leaves a row, whoever dies when."""
+    steps = run(data_dirs(), Fixed(), replays)
+    run_all(data_dirs, [Fixed({step: late}) for step in range(1, steps + 20)], scripts=replays)
+
+
+def test_a_stall_and_a_lost_answer_at_every_step_of_replays(data_dirs):
+    steps = run(data_dirs(), Fixed(), replays)
+    run_all(data_dirs, [Fixed(stalls=(step,)) for step in range(1, steps + 1)], scripts=replays)
+    run_all(data_dirs, [Fixed(retries=(step,)) for step in range(1, steps + 1)], scripts=replays)
+
+
+def test_replays_whose_batches_are_healed(data_dirs):
+    steps = run(data_dirs(), Fixed(), replays)
+    plans = [Fixed({step: None}) for step in range(1, steps + 20)]
+    run_all(data_dirs, plans, scripts=replays, outage_s=3600, outage_forgets=True)
+
+
 def pairs_of_deaths(steps):
     return [(first, second) for first in range(1, steps + 1) for second in range(first + 1, steps + 30)]
 
@@ -117,7 +136,7 @@ def run_drawn(data_dir, seed):
     random = Random(seed)
     world = World(
         data_dir,
-        drawn(random, collectors=random.randint(1, 3), hits=random.choice((10, 25, 60))),
+        drawn(random, random.randint(1, 3), random.choice((10, 25, 60)), replayed=random.random() < 0.3),
         Drawn(random, every=random.choice((8, 15, 40, 100)), quiet_from=1500),
         members=("one", "two", "three")[: random.randint(1, 3)],
         partitions=random.randint(1, 3),

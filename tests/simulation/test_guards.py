@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from support.simulated_chaos import Drawn, Fixed
 from support.simulated_guards import GUARDS
-from support.simulated_traffic import aged, drawn, small
+from support.simulated_traffic import aged, drawn, replays, small
 from support.simulated_world import BrokenGuaranteeError, World
 
 SEEDS_MAX = 300
@@ -40,7 +40,7 @@ def cases(kind, traffic):
         for seed in range(SEEDS_MAX):
             yield f"seed {seed}", partial(random_world, seed=seed, kind=kind)
         return
-    scripts = {"small": small, "aged": aged}[traffic]
+    scripts = {"small": small, "aged": aged, "replays": replays}[traffic]
     for step in range(1, STEPS_MAX):
         plans = {
             "": [Fixed()] if step == 1 else [],
@@ -49,7 +49,11 @@ def cases(kind, traffic):
             "retry": [Fixed(retries=(step,))],
         }[kind]
         for plan in plans:
-            yield str(vars(plan)), partial(World, scripts=scripts(), plan=plan)
+            yield str(vars(plan)), partial(fixed_world, scripts=scripts, plan=plan)
+
+
+def fixed_world(data_dir, scripts, plan):
+    return World(data_dir, scripts(), plan)
 
 
 def random_world(data_dir, seed, kind):

@@ -21,6 +21,8 @@ Row = dict[str, Any]
 Step = Callable[[], None]
 WINDOW = 100_000
 _PRESENT = re.compile(r"\s*SELECT (\w+) FROM (\w+)\s+WHERE log_partition = \{partition.*batch_last = \{last", re.DOTALL)
+_REPLAYED_HEAD = sql._REPLAYED.partition("  AND (replay_of")[0]
+_REPLAYED_NAME = re.compile(r"'([0-9a-f]{16}):(\d+)'")
 _VISITOR = re.compile(r"\('([^']*)',(\d+)\)")
 _MONTH_MS = 31 * 86_400_000  # near enough to a calendar month: what counts is that blocks are cut
 
@@ -98,6 +100,8 @@ class SimulatedClickHouse:
             return [(ident,) for ident in self._different(given)]
         if text == sql._VIEW:
             return [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)]
+        if text.startswith(_REPLAYED_HEAD):
+            return self._replayed(text, given)
         if text.startswith(sql._SESSIONS):
             return self._sessions(text.removeprefix(sql._SESSIONS), given)
         present = _PRESENT.match(text)
@@ -140,6 +144,15 @@ class SimulatedClickHouse:
     def _events(self, given: dict[str, Any]) -> list[Row]:
         here = [row for row in self.rows("events") if row["log_partition"] == given["partition"]]
         return [row for row in here if row["log_offset"] < given["before"]]
+
+    def _replayed(self, text: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        names = {(int(spool, 16), int(seq)) for spool, seq in _REPLAYED_NAME.findall(text)}
+        texts = {f"{spool:016x}:{seq}" for spool, seq in names}
+        return [
+            (row["spool_id"], row["spool_seq"], row["replay_of"])
+            for row in self._events(given)
+            if row["replay_of"] in texts or (row["spool_id"], row["spool_seq"]) in names
+        ]
 
     def _sessions(self, condition: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         rows = [row for row in self._events(given) if row["visitor_id"]]

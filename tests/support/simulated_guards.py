@@ -5,7 +5,8 @@ Every mutant takes a pytest MonkeyPatch. `GUARDS` is the table; the simulation m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import pytest
 from support.simulated_clickhouse import Table
 from support.simulated_edge import SimulatedCollector, SimulatedForwarder
 from support.simulated_log import SimulatedLog, SimulatedWriter
+from support.simulated_traffic import Rejected
 
 from consumers import clickhouse_store, sessionize, worker
 from consumers.batch import Loaded
@@ -25,6 +27,7 @@ from consumers.session_state import SessionState
 from consumers.store import Resume
 from infra.journal.reader import Chunk, JournalReader
 from ingest import forwarder
+from schemas.hit import KEY_END, KEY_START
 from schemas.session import find
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -64,8 +67,8 @@ def marks_from_events(patch: pytest.MonkeyPatch) -> None:
 def rejected_ids_remembered(patch: pytest.MonkeyPatch) -> None:
     """A rejected hit's id enters its visitor's session in memory."""
 
-    def remembering(prepared: Sequence[Prepared], state: SessionState) -> Loaded:
-        loaded = finish(prepared, state)
+    def remembering(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable[str]) -> Loaded:
+        loaded = finish(prepared, state, replayed)
         for row in loaded.rejected:
             hit = msgspec.json.decode(row.record.value)
             given = dict(pair.split("=") for pair in hit["query"].split("&"))
@@ -80,8 +83,8 @@ def rejected_ids_remembered(patch: pytest.MonkeyPatch) -> None:
 def expiry_by_batch(patch: pytest.MonkeyPatch) -> None:
     """At a batch's end, sessions that are older than the gap are over."""
 
-    def expiring(prepared: Sequence[Prepared], state: SessionState) -> Loaded:
-        loaded = finish(prepared, state)
+    def expiring(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable[str]) -> Loaded:
+        loaded = finish(prepared, state, replayed)
         newest = max((event.received_at for _, event in loaded.events), default=0)
         for key, sessions in state._sessions.items():
             state._sessions[key] = [one for one in sessions if one.last_ts + state.rule.gap_ms >= newest]
@@ -178,6 +181,34 @@ def small_token_window(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Table, "__init__", lambda self, window: init(self, min(window, 3)))
 
 
+def replays_known_in_memory_only(patch: pytest.MonkeyPatch) -> None:
+    """A replay is compared with its own batch alone."""
+    patch.setattr(ClickHouseStore, "replayed", lambda *_: set())
+
+
+def replays_looked_up_anywhere(patch: pytest.MonkeyPatch) -> None:
+    """Replays are looked up in all of the partition's events: a batch formed again finds its own rows."""
+    replayed = ClickHouseStore.replayed
+
+    def anywhere(store: ClickHouseStore, partition: int, before: int, names: AbstractSet[str]) -> set[str]:
+        del before
+        return replayed(store, partition, 1 << 62, names)
+
+    patch.setattr(ClickHouseStore, "replayed", anywhere)
+
+
+def replays_under_a_key_of_their_own(patch: pytest.MonkeyPatch) -> None:
+    """A replay of a hit without visitor draws its log key anew."""
+    draw = count(1)
+    replay = Rejected.replay
+
+    def rekeyed(self: Rejected, spool: str, seq: int) -> bytes:
+        value = replay(self, spool, seq)
+        return value[:KEY_START] + b"%016x" % next(draw) + value[KEY_END:]
+
+    patch.setattr(Rejected, "replay", rekeyed)
+
+
 class Guard(NamedTuple):
     """A line of FACTS ("What broke the protocol in the model"), and the guard against it taken out."""
 
@@ -212,4 +243,7 @@ GUARDS = (
     ),
     Guard("The partition count changes while a resend is pending.", partition_count_changes, "kill", "small"),
     Guard("Other partitions' blocks push a token out of the window.", small_token_window, "kill", "drawn"),
+    Guard("(issue 4) Replays of one hit in several batches.", replays_known_in_memory_only, "", "replays"),
+    Guard("(issue 4) A batch formed again finds its own replays.", replays_looked_up_anywhere, "kill", "replays"),
+    Guard("(issue 4) Replays of one hit in two partitions.", replays_under_a_key_of_their_own, "", "replays"),
 )

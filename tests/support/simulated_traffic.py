@@ -43,6 +43,52 @@ def small() -> list[list[list[Make]]]:
     ]
 
 
+class Rejected:
+    """The maker of a hit that is rejected; `replay` makes its replays, which pass, as after a change of settings.
+
+    Without a visitor, so that no session knows a replay again; its log key is kept, as a replay's is.
+    """
+
+    def __init__(self, at: int = 0, visitor: int = 0) -> None:
+        self._at = EDGE_MS + at
+        self._visitor = visitor
+        self._name = ""
+
+    def __call__(self, spool: str, seq: int) -> bytes:
+        self._name = self._name or f"{spool}:{seq}"
+        return self._hit(spool, seq, v="wrong")
+
+    def replay(self, spool: str, seq: int) -> bytes:
+        return self._hit(spool, seq, replay_of=self._name or f"{(1 << 60) + self._at:016x}:{self._visitor}")
+
+    def _hit(self, spool: str, seq: int, v: str = "1", **fields: str) -> bytes:
+        key = f"{self._visitor or NEIGHBOUR:016x}"
+        params = {"v": v}
+        return hit(
+            seq,
+            spool=int(spool, 16),
+            visitor=self._visitor,
+            at=self._at,
+            params=params,
+            user_agent=PADDING,
+            **{"key": key, **fields},
+        )
+
+
+def replays() -> list[list[list[Make]]]:
+    """Two rejected hits, each replayed by several spools, in one batch and far apart, and hits between."""
+    first, second = Rejected(at=-3000), Rejected(at=20, visitor=7)
+    return [
+        [
+            [first, one(at=-2000, id="a"), second],
+            [first.replay, one(at=30)],
+            [first.replay, second.replay],
+            [first.replay, one(at=40), second.replay],
+        ],
+        [[one(at=-1000)], [one(NEIGHBOUR, at=10)], [first.replay, first.replay, second.replay]],
+    ]
+
+
 def aged() -> list[list[list[Make]]]:
     """A session whose first row is older than a rebuilt cache reaches back, when its second is not; then a repeat."""
     end = DAY_MS + 45 * MINUTE_MS
@@ -55,8 +101,12 @@ def aged() -> list[list[list[Make]]]:
     ]
 
 
-def drawn(random: Random, collectors: int, hits: int) -> list[list[list[Make]]]:
-    """Scripts of `hits` hits in all: few visitors, gaps at the session rule's edges, late hits, repeats, wrong ones."""
+def drawn(random: Random, collectors: int, hits: int, *, replayed: bool = False) -> list[list[list[Make]]]:
+    """Scripts of `hits` hits in all: few visitors, gaps at the session rule's edges, late hits, repeats, wrong ones.
+
+    With `replayed` many are rejected hits and replays of these.
+    """
+    rejected: list[Rejected] = []
     scripts: list[list[list[Make]]] = [[] for _ in range(collectors)]
     now = -2 * DAY_MS
     while hits > 0:
@@ -70,9 +120,18 @@ def drawn(random: Random, collectors: int, hits: int) -> list[list[list[Make]]]:
             if random.random() < 0.15:
                 params["v"] = "wrong"
             group.append(one(random.choice((7, 7, 8, 9, 10)), now, **params))
+            if replayed and random.random() < 0.4:
+                group[-1] = _replayed(random, rejected, now)
         hits -= len(group)
         random.choice(scripts).append(group)
     return scripts
+
+
+def _replayed(random: Random, rejected: list[Rejected], now: int) -> Make:
+    if rejected and random.random() < 0.7:
+        return random.choice(rejected).replay
+    rejected.append(Rejected(now, random.choice((0, 0, 7, 8))))
+    return rejected[-1]
 
 
 def _campaign(random: Random) -> str:

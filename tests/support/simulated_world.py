@@ -29,6 +29,7 @@ from consumers.validate import Limits
 from consumers.worker import Worker, WorkerRules
 from ingest.forwarder_cursor import ledger_view
 from schemas.errors import FatalError, RetryError
+from schemas.hit import name_text
 from schemas.session import SessionRule
 
 RULES = WorkerRules(
@@ -253,6 +254,8 @@ class World:
         stored = {(row["log_partition"], row["log_offset"]): row for row in self.clickhouse.rows("events")}
         assert len(stored) == len(self.clickhouse.rows("events")), "a record has two rows"
         assert stored.keys() == events.keys(), f"rows: {sorted(stored)}, expected {sorted(events)}"
+        hits = Counter(row["replay_of"] or name_text(row["spool_id"], row["spool_seq"]) for row in stored.values())
+        assert not [name for name, rows in hits.items() if rows > 1], f"replayed into several rows: {hits}"
         sessions: dict[int, set[int]] = defaultdict(set)
         for place, row in stored.items():
             expected = events[place]
