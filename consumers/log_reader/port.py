@@ -50,7 +50,7 @@ class PartitionLog(Protocol):
         ...
 
     def fetch(self, records_max: int, bytes_max: int, last: int | None = None) -> Sequence[Record]:
-        """Return the next records and move behind them; [] when there are none now.
+        """Return the next records and move behind them; [] when there are none now, or new ones are still on their way.
 
         At least one record when there is one, then up to the limits. With `last`, none behind that offset.
         Starts at `registered.first`, or at the partition's beginning.

@@ -7,12 +7,12 @@ from support.log_adapters import ADAPTERS, PARTITIONS
 
 from consumers.log_reader.port import FencedError, Record, Registered
 from schemas.hit import PREFIX
-from schemas.topics import HITS
 
 
 @pytest.fixture(params=ADAPTERS)
 def log(request, tmp_path):
-    adapter = ADAPTERS[request.param](tmp_path)
+    adapter_of = ADAPTERS[request.param]
+    adapter = adapter_of(tmp_path, *(request.getfixturevalue(name) for name in adapter_of.needs))
     yield adapter
     adapter.close()
 
@@ -31,8 +31,9 @@ def partition_log(reader, partition=0):
 
 def read_all(partition, records_max=1000, bytes_max=1 << 20, last=None):
     records = []
-    while batch := partition.fetch(records_max, bytes_max, last):
-        records += batch
+    end = partition.end() if last is None else last + 1
+    while partition.position() < end:
+        records += partition.fetch(records_max, bytes_max, last)
     return records
 
 
@@ -63,7 +64,7 @@ def test_offsets_rise_and_records_carry_their_key(log):
     offsets = [record.offset for record in records]
     assert offsets == sorted(set(offsets))
     assert isinstance(records[0], Record)
-    assert (partition.topic, partition.partition) == (HITS, 2)
+    assert (partition.topic, partition.partition) == (log.topic, 2)
 
 
 def test_an_append_of_nothing_changes_nothing(log):
