@@ -4,6 +4,9 @@ Promise: an insert is one block under one deduplication token, so that repeating
 the targets of its views. Every failure is a `RetryError` (it may work later, unchanged) or a `FatalError`. Inserts are
 synchronous (`async_insert=0` goes with every statement). One `ClickHouse` serves several threads; it connects at its
 first use and again after a failure.
+
+On a cluster an insert is answered when a majority of its shard's replicas hold it, one such insert at a time in a table
+(a second one is a RetryError), and with `exact` a query sees every insert that was answered, whatever replica it meets.
 """
 
 from __future__ import annotations
@@ -37,6 +40,18 @@ INSERT_SETTINGS = {
     "max_partitions_per_insert_block": 0,  # late events may touch many months; a refusal would last for ever
     "throw_on_max_partitions_per_insert_block": 0,
 }
+CLUSTER_SETTINGS = {
+    # The subqueries of ours that read a sharded table mean all of it; without this the server refuses them.
+    "distributed_product_mode": "global",
+    "skip_unavailable_shards": 0,
+}
+EXACT_SETTINGS = {
+    "distributed_foreground_insert": 1,  # the answer comes from the shard, not from a queue before it
+    "insert_quorum": "auto",
+    "insert_quorum_parallel": 0,  # the next one could not be read in sequential consistency
+    "select_sequential_consistency": 1,
+}
+CLUSTER_TIMEOUT_SHARE = 0.5  # the server gives up waiting for replicas before we give up waiting for it
 
 # ErrorCodes.cpp: what passes without anyone changing the statement. Every other number is fatal.
 _RETRY_CODES = frozenset(
@@ -64,10 +79,14 @@ class _PackedIPv6(IPv6, registered=False):
 class ClickHouse:
     """One database of a ClickHouse server at `url` (`http://user:password@host:port`).
 
-    `timeout_s` is how long an answer is waited for. Nothing is sent before the first call.
+    `timeout_s` is how long an answer is waited for. Nothing is sent before the first call. `cluster` is the name of
+    the cluster that has the tables, "" on a single server; `exact` is for who loads and recovers, and costs a report
+    waiting for replicas that are behind.
     """
 
-    def __init__(self, url: str, *, database: str = "hitstream", timeout_s: float = 120.0) -> None:
+    def __init__(
+        self, url: str, *, database: str = "hitstream", timeout_s: float = 120.0, cluster: str = "", exact: bool = True
+    ) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise FatalError(f"CLICKHOUSE_URL must be http(s)://host:port, not {url!r}")
@@ -80,6 +99,8 @@ class ClickHouse:
         }
         self.database = database
         self._timeout_s = timeout_s
+        self._cluster = cluster
+        self._cluster_settings = cluster_settings(timeout_s, exact=exact) if cluster else {}
         self._client: Client | None = None
         self._types: dict[str, dict[str, str]] = {}
         self._guard = threading.Lock()
@@ -109,7 +130,13 @@ class ClickHouse:
             raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
         rows = len(columns[names[0]])
         query_id = query_id or str(uuid4())
-        settings = {**SETTINGS, **INSERT_SETTINGS, "insert_deduplication_token": token, "query_id": query_id}
+        settings = {
+            **SETTINGS,
+            **self._cluster_settings,
+            **INSERT_SETTINGS,
+            "insert_deduplication_token": token,
+            "query_id": query_id,
+        }
 
         def send(client: Client) -> None:
             context = InsertContext(
@@ -161,10 +188,13 @@ class ClickHouse:
     def wait_query_end(self, query_id: str, timeout_s: float) -> bool:
         """Wait until the server runs `query_id` no longer; False when it still does, or cannot be asked.
 
-        The embedded server shows a query's id as its log_comment, as its engine draws query ids of its own.
+        The embedded server shows a query's id as its log_comment, as its engine draws query ids of its own; the shard
+        that an insert went to shows it as that of the initial query.
         """
+        processes = f"clusterAllReplicas('{self._cluster}', system.processes)" if self._cluster else "system.processes"
         sql = (
-            "SELECT count() FROM system.processes WHERE query_id = {id:String} OR Settings['log_comment'] = {id:String}"
+            f"SELECT count() FROM {processes} WHERE initial_query_id = {{id:String}} OR query_id = {{id:String}} "  # noqa: S608  a checked setting
+            "OR Settings['log_comment'] = {id:String}"
         )
         deadline = time.monotonic() + timeout_s
         while True:
@@ -187,7 +217,7 @@ class ClickHouse:
 
     def _settings(self, database: str | None = None) -> dict[str, Any]:
         named = self.database if database is None else database
-        return {**SETTINGS, **({"database": named} if named else {})}
+        return {**SETTINGS, **self._cluster_settings, **({"database": named} if named else {})}
 
     def _table_types(self, table: str) -> Mapping[str, str]:
         known = self._types.get(table)
@@ -218,6 +248,15 @@ class ClickHouse:
                     query_limit=0,
                 )
             return self._client
+
+
+def cluster_settings(timeout_s: float, *, exact: bool) -> dict[str, Any]:
+    """Return what every statement carries on a cluster; see the module's promise. `timeout_s` is the client's."""
+    if not exact:
+        return dict(CLUSTER_SETTINGS)
+    wait_s = timeout_s * CLUSTER_TIMEOUT_SHARE
+    limits = {"insert_quorum_timeout": int(wait_s * 1000), "distributed_ddl_task_timeout": max(1, int(wait_s))}
+    return {**CLUSTER_SETTINGS, **EXACT_SETTINGS, **limits}
 
 
 class _NoAnswerError(RetryError):

@@ -3,6 +3,10 @@
 Promise: after `migrate` every file is applied and recorded in `<database>.migrations`. A crash between two statements
 heals itself: statements are idempotent (IF NOT EXISTS), a file is recorded after its last one, and the next run begins
 it again. A file that was changed after it was applied is an error that names it, before anything is applied.
+
+With the name of a ClickHouse cluster the same files make its replicated and distributed tables (`cluster_ddl.py`). A
+host that joined later has no tables: then all files are applied again, on every host. Tables made for the one are never
+taken for the other.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import schemas
-from infra.clickhouse_server.lexer import LexError, split_statements
+from infra.clickhouse_server.lexer import LexError, quote, split_statements
+from infra.cluster_ddl import LOCAL, clustered, everywhere
 from schemas.errors import FatalError
 
 DIRECTORY = Path(schemas.__file__).parent / "clickhouse"
@@ -30,6 +35,10 @@ CREATE TABLE IF NOT EXISTS migrations
 )
 ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY number"""
+_ENGINE = "SELECT engine FROM system.tables WHERE database = {database:String} AND name = 'migrations'"
+_HOSTS = "SELECT count() FROM system.clusters WHERE cluster = {cluster:String}"
+_HOSTS_WITH_TABLES = """
+SELECT count() FROM clusterAllReplicas({cluster}, system.tables) WHERE database = {database} AND name = {table}"""
 
 
 class Client(Protocol):
@@ -55,35 +64,59 @@ class Migration(NamedTuple):
     statements: tuple[str, ...]
 
 
-def migrate(client: Client, directory: Path = DIRECTORY) -> list[str]:
+def migrate(client: Client, directory: Path = DIRECTORY, cluster: str = "") -> list[str]:
     """Create the client's database and apply what is not applied yet; return the names of the files applied now.
 
-    Raises FatalError for a changed, doubled or unreadable file, and what the client raises.
+    `cluster` names a cluster of the server's `remote_servers`; "": a single server. Raises FatalError for a changed,
+    doubled or unreadable file, for tables of the other kind, and what the client raises.
     """
     migrations = read(directory)
     if not _DATABASE.fullmatch(client.database):
         raise FatalError(f"{client.database!r} is no name for a database")
-    client.command(f"CREATE DATABASE IF NOT EXISTS {client.database}", database="")
-    client.command(_TABLE)
+    on_cluster = f" ON CLUSTER {quote(cluster)}" if cluster else ""
+    client.command(f"CREATE DATABASE IF NOT EXISTS {client.database}{on_cluster}", database="")
+    _check_kind(client, cluster)
+    client.command(everywhere(_TABLE, cluster) if cluster else _TABLE)
     rows = client.query("SELECT number, argMax(sha256, applied_at) FROM migrations GROUP BY number")
     applied = {int(number): str(sha256) for number, sha256 in rows}
     for migration in migrations:
         if applied.get(migration.number, migration.sha256) != migration.sha256:
             raise FatalError(f"{migration.name} was changed after it was applied; put the change into a new file")
-    fresh = [migration for migration in migrations if migration.number not in applied]
+    again = bool(cluster and applied) and not _is_on_every_host(client, cluster)
+    fresh = [migration for migration in migrations if again or migration.number not in applied]
     for migration in fresh:
         for statement in migration.statements:
-            client.command(statement)
+            for command in clustered(statement, cluster, client.database) if cluster else [statement]:
+                client.command(command)
         values = f"({migration.number}, '{migration.name}', '{migration.sha256}')"
         client.command(f"INSERT INTO migrations (number, name, sha256) VALUES {values}")  # noqa: S608  a checked file name
     return [migration.name for migration in fresh]
 
 
-def set_durability(client: Client, *, power_loss: bool) -> list[str]:
+def _check_kind(client: Client, cluster: str) -> None:
+    """Raise FatalError where the database holds tables of a single server, and a cluster is meant, or the reverse."""
+    rows = client.query(_ENGINE, {"database": client.database})
+    if rows and str(rows[0][0]).startswith("Replicated") != bool(cluster):
+        made, wanted = ("a cluster", "a single server") if not cluster else ("a single server", "a cluster")
+        raise FatalError(
+            f"the tables of database {client.database} were made for {made}, but HITSTREAM_CLICKHOUSE_CLUSTER is "
+            f"{quote(cluster)}, which asks for {wanted}: correct the setting, or begin with an empty database"
+        )
+
+
+def _is_on_every_host(client: Client, cluster: str) -> bool:
+    """Return whether each host of the cluster has the table `events`; a host that joined later has not."""
+    hosts = int(client.query(_HOSTS, {"cluster": cluster})[0][0])
+    names = {"cluster": quote(cluster), "database": quote(client.database), "table": quote(f"events{LOCAL}")}
+    return int(client.query(_HOSTS_WITH_TABLES.format(**names))[0][0]) >= hosts
+
+
+def set_durability(client: Client, *, power_loss: bool, cluster: str = "") -> list[str]:
     """Make inserts survive power loss (fsync before the answer), or a killed process only; return the tables changed.
 
-    ClickHouse has this as a setting of each table; views' targets are tables too.
+    ClickHouse has this as a setting of each table, and of each replica; views' targets are tables too.
     """
+    on_cluster = f" ON CLUSTER {quote(cluster)}" if cluster else ""
     rows = client.query(
         "SELECT name, create_table_query LIKE '%fsync_after_insert = 1%' FROM system.tables "
         "WHERE database = {database:String} AND engine LIKE '%MergeTree' ORDER BY name",
@@ -92,7 +125,7 @@ def set_durability(client: Client, *, power_loss: bool) -> list[str]:
     changed = [str(name) for name, durable in rows if bool(durable) != power_loss]
     for name in changed:
         client.command(
-            f"ALTER TABLE `{name}` MODIFY SETTING fsync_after_insert = {int(power_loss)}, "
+            f"ALTER TABLE `{name}`{on_cluster} MODIFY SETTING fsync_after_insert = {int(power_loss)}, "
             f"fsync_part_directory = {int(power_loss)}"
         )
     return changed

@@ -7,6 +7,7 @@ from its default here. `docs/settings.md` is generated from this module.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -73,6 +74,12 @@ class Settings(BaseSettings):
         default="",
         validation_alias=AliasChoices("CLICKHOUSE_URL", "clickhouse_url"),
         description="HTTP address of ClickHouse; empty: the embedded one (CLICKHOUSE_URL).",
+    )
+    clickhouse_cluster: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]{0,63}$",
+        description="Name of the ClickHouse cluster that has the tables, as in its `remote_servers`; "
+        "empty: a single server.",
     )
     kafka_bootstrap_servers: str = Field(
         default="",
@@ -221,6 +228,15 @@ class Settings(BaseSettings):
 
     # sites
     sites: dict[str, Site] = Field(default_factory=dict, description="Known sites; none: every well-formed id passes.")
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _brokers(cls, value: str) -> str:
+        brokers = value.replace(",", " ").split()
+        for broker in brokers:
+            if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(:\d{1,5})?", broker):
+                raise ValueError(f"{broker!r} is no host:port of a broker")
+        return ",".join(brokers)
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -50,7 +50,7 @@ class Exchange:
 class Handler:
     """Answers requests over one engine; used from one event loop."""
 
-    def __init__(self, engine: Engine, password: str, hosts: frozenset[str]) -> None:
+    def __init__(self, engine: Engine, password: str, hosts: frozenset[str], counters: Counters | None = None) -> None:
         self._engine = engine
         self._password = password
         self._hosts = hosts
@@ -59,7 +59,7 @@ class Handler:
         self._running: set[str] = set()
         self._threads = ThreadPoolExecutor(RUNNING_MAX + RESERVE, "clickhouse")
         self._name = socket.gethostname()
-        self.counters = Counters()
+        self.counters = counters or Counters()
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
         """Answer one request; the only route."""

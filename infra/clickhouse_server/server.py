@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from aiohttp import web
 
 from infra.clickhouse_server import request
+from infra.clickhouse_server.counters import Counters
 from infra.clickhouse_server.engine import Engine, EngineError
 from infra.clickhouse_server.errors import ServerError
 from infra.clickhouse_server.handler import Handler
@@ -54,7 +55,13 @@ def main(settings: Settings, *, listen_fd: int | None = None) -> int:
     return 0
 
 
-async def serve(settings: Settings, sock: socket.socket | None, ready: Callable[[], None], stop: asyncio.Event) -> None:
+async def serve(
+    settings: Settings,
+    sock: socket.socket | None,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    counters: Counters | None = None,
+) -> None:
     """Serve until `stop`; `ready` is called once requests are answered. Raises EngineError."""
     sock = sock or listen(settings.clickhouse_host, settings.clickhouse_port)
     address, port = sock.getsockname()[:2]
@@ -67,7 +74,7 @@ async def serve(settings: Settings, sock: socket.socket | None, ready: Callable[
             return
         raise
     hosts = request.own_hosts(frozenset((settings.clickhouse_host, address, socket.gethostname())), port)
-    handler = Handler(engine, settings.clickhouse_password, hosts)
+    handler = Handler(engine, settings.clickhouse_password, hosts, counters)
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler.handle)
     runner = web.AppRunner(

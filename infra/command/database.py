@@ -31,11 +31,15 @@ def clickhouse_url(settings: Settings) -> str:
 
 
 @contextmanager
-def open_client(settings: Settings) -> Iterator[ClickHouse]:
-    """Give a client of the database `hitstream`; it connects when it is first used."""
+def open_client(settings: Settings, *, exact: bool = False) -> Iterator[ClickHouse]:
+    """Give a client of the database `hitstream`; it connects when it is first used.
+
+    `exact` is for who inserts, or must see every row that was inserted, whatever replica of a cluster answers.
+    """
     from consumers.clickhouse_client import ClickHouse
 
-    client = ClickHouse(clickhouse_url(settings), timeout_s=settings.insert_timeout_s)
+    url, cluster = clickhouse_url(settings), settings.clickhouse_cluster
+    client = ClickHouse(url, timeout_s=settings.insert_timeout_s, cluster=cluster, exact=exact)
     try:
         yield client
     finally:
@@ -84,9 +88,11 @@ def apply_migrations(settings: Settings) -> list[str]:
     """
     from infra.migrate import migrate, set_durability
 
-    disk = settings.sync == "disk"
-    with open_client(settings) as client:
-        done = migrate(client)
+    disk, cluster = settings.sync == "disk", settings.clickhouse_cluster
+    if cluster and not settings.clickhouse_url:
+        raise FatalError("HITSTREAM_CLICKHOUSE_CLUSTER needs a real ClickHouse: set CLICKHOUSE_URL to one of its hosts")
+    with open_client(settings, exact=True) as client:
+        done = migrate(client, cluster=cluster)
         if disk or runs_own_clickhouse(settings):
-            set_durability(client, power_loss=disk)
+            set_durability(client, power_loss=disk, cluster=cluster)
     return done
