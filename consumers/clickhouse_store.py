@@ -88,6 +88,8 @@ GROUP BY session_id HAVING sum(rows) != 0""".replace("{of_batch}", _OF_BATCH)
 _VIEW = "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = 'session_parts_mv'"
 _VIEW_ROWS = "WHERE visitor_id != 0"
 _FORGET = "DELETE FROM session_parts WHERE "
+_FORGET_ON_CLUSTER = "DELETE FROM session_parts_local ON CLUSTER '{cluster}' WHERE "  # waits for every host
+_VIEW_READS_LOCAL = "events_local AS events"  # one shard's; infra/cluster_ddl.py
 _COUNT_ANEW = "INSERT INTO session_parts"
 
 
@@ -108,11 +110,15 @@ class Client(Protocol):
 
 
 class ClickHouseStore:
-    """Fills the port `consumers.store.Store` over one client; used by one worker thread."""
+    """Fills the port `consumers.store.Store` over one client; used by one worker thread.
 
-    def __init__(self, client: Client, rule: SessionRule) -> None:
+    `cluster` is the name of the ClickHouse cluster that has the tables, "" on a single server.
+    """
+
+    def __init__(self, client: Client, rule: SessionRule, cluster: str = "") -> None:
         self._client = client
         self._rule = rule
+        self._forget = _FORGET_ON_CLUSTER.format(cluster=cluster) if cluster else _FORGET
 
     def resume(self, topic: str, partition: int, before: int) -> Resume:
         """Return the state that the partition's batches before offset `before` left."""
@@ -201,8 +207,9 @@ class ClickHouseStore:
             view = str(self._client.query(_VIEW)[0][0])
             if view.count(_VIEW_ROWS) != 1:
                 raise FatalError(f"session_parts_mv is not as migrations made it: {view}")
-            select = view.replace(_VIEW_ROWS, f"{_VIEW_ROWS} AND {listed}")
-            self._client.command(_FORGET + listed)
+            select = view.replace(_VIEW_READS_LOCAL, "events AS events")
+            select = select.replace(_VIEW_ROWS, f"{_VIEW_ROWS} AND {listed}")
+            self._client.command(self._forget + listed)
             # Its block may equal one that was inserted and deleted before, and must not count as its repeat.
             self._client.command(f"{_COUNT_ANEW} {select} SETTINGS insert_deduplicate = 0")
 

@@ -20,6 +20,7 @@ from consumers.deduplicate import Marks
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
 from consumers.metrics import WorkerCounters
 from consumers.pipeline import Prepared, Rules, finish, lookups, prepare, replayed_names
+from consumers.progress import Progress
 from consumers.session_state import SessionState
 from consumers.store import Store
 from schemas.errors import FatalError, RetryError
@@ -87,6 +88,18 @@ class PartitionWorker:
             return False
         self._load()
         return True
+
+    def unloaded(self, now_s: float) -> tuple[int, float]:
+        """Return the offsets not loaded yet, and the age in seconds of the batch at work; 0 without one.
+
+        Raises RetryError, FencedError.
+        """
+        at_work = self._batch or (self.log.registered if self._marks is None else None)
+        if at_work:
+            return max(self.log.end() - at_work.first, 0), max(now_s - at_work.at_ms / 1000, 0.0)
+        if self._records:
+            return max(self.log.end() - self._records[0].offset, 0), max(now_s - self._since_s, 0.0)
+        return max(self.log.end() - self.log.position(), 0), 0.0
 
     def _recover(self) -> None:
         """Rebuild the state before the registered batch, and take that batch up again."""
@@ -201,6 +214,7 @@ class Worker:
         counters: WorkerCounters | None = None,
     ) -> None:
         self.counters = counters or WorkerCounters()
+        self.progress = Progress()
         self._reader = reader
         self._store = store
         self._rules = rules
@@ -213,6 +227,7 @@ class Worker:
             while not stop.is_set():
                 if not self.step():
                     self._reader.wait(IDLE_WAIT_S)
+                self.progress.watch(self._partitions.values(), self._clock_s())
         finally:
             self._reader.close()
 
