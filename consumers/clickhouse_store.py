@@ -59,6 +59,11 @@ _OF_VISITORS = """(site, visitor_id) IN ({visitors})
 GROUP BY site, visitor_id, session_id
 ORDER BY opened_at"""
 
+_COUNTED = """
+SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches
+WHERE topic = {topic:String} AND log_partition = {partition:UInt32}
+  AND batch_first = {first:UInt64} AND batch_last = {last:UInt64}"""
+
 # A replay is rare, and its hit may be of any time: this reads the partition's ids whole.
 _REPLAYED = """
 SELECT spool_id, spool_seq, replay_of FROM events
@@ -160,6 +165,11 @@ class ClickHouseStore:
             for spool_id, spool_seq, replay_of in self._client.query(sql, place):
                 found |= {name_text(int(spool_id), int(spool_seq)), replay_of}
         return found & names
+
+    def counted(self, batch: Batch) -> int:
+        """Return how many of a batch's records `batches` counts: all of them once the whole batch is loaded."""
+        place = {"topic": batch.topic, "partition": batch.partition, "first": batch.first, "last": batch.last}
+        return int(self._client.query(_COUNTED, place)[0][0])
 
     def load(self, batch: Batch, loaded: Loaded) -> None:
         """Insert events, then rejected, then batches, each under the batch's token."""

@@ -8,6 +8,7 @@ batches ended.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -25,6 +26,7 @@ from schemas.hit import Hit
 from schemas.rejection import Reason, Rejection
 
 NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
+SITE_CHARS_MAX = 64
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -123,8 +125,12 @@ def _event(hit: Hit, rules: Rules) -> Event | Rejection:
 
 
 def _site_of(hit: Hit) -> str:
-    site = hit.event.get("s") if hit.event else None
-    return site[:64] if isinstance(site, str) else ""
+    """Return what a rejected hit says its site is, cut, whether it is one or not."""
+    if hit.event is None:
+        said = (pair[2:] for pair in hit.query.split("&") if pair.startswith("s="))
+        return unquote_plus(next(said, ""))[:SITE_CHARS_MAX]
+    site = hit.event.get("s")
+    return site[:SITE_CHARS_MAX] if isinstance(site, str) else ""
 
 
 def _count(counts: dict[int, SpoolCount], item: Prepared) -> SpoolCount:

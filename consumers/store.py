@@ -45,6 +45,10 @@ class Store(Protocol):
         """
         ...
 
+    def counted(self, batch: Batch) -> int:
+        """Return how many of a batch's records `batches` counts: all of them once the whole batch is loaded."""
+        ...
+
     def load(self, batch: Batch, loaded: Loaded) -> None:
         """Insert events, rejected, then batches, each under the batch's token: once, however often it is called."""
         ...

@@ -4,6 +4,7 @@
   here without an insert.
 - Whoever is assigned a partition re-forms exactly the registered batch and loads it under the same token.
 - Registering the next batch acknowledges this one, so it happens only after `load` returned.
+- Rejected records go to the dead letter, where there is one, before any row of their batch is inserted.
 - State is rebuilt from `events` and `batches` before the registered batch, never saved.
 """
 
@@ -16,6 +17,7 @@ from threading import Event as ThreadEvent
 import msgspec
 
 from consumers.batch import Batch, Loaded
+from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
 from consumers.metrics import WorkerCounters
@@ -52,13 +54,15 @@ class PartitionWorker:
     `step` does one of these at a time and may be called again after RetryError: what was done is not done twice.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  its ports and what it goes by
         self,
         log: PartitionLog,
         store: Store,
         rules: WorkerRules,
         clock_s: Callable[[], float],
         counters: WorkerCounters,
+        *,
+        dead_letter: DeadLetter | None = None,
     ) -> None:
         self.log = log
         self.over = False
@@ -68,6 +72,7 @@ class PartitionWorker:
         self._rules = rules
         self._clock_s = clock_s
         self._counters = counters
+        self._dead_letter = dead_letter
         self._contradictions = 0
         self._marks: Marks | None = None
         self._state = SessionState(rules.session, rules.session_keep_ms)
@@ -78,6 +83,7 @@ class PartitionWorker:
         self._batch: Batch | None = None
         self._prepared: list[Prepared] | None = None
         self._loaded: Loaded | None = None
+        self._buried = False
 
     def step(self) -> bool:
         """Do what is next; return whether there was anything. Raises RetryError, FencedError, FatalError."""
@@ -102,7 +108,10 @@ class PartitionWorker:
         return max(self.log.end() - self.log.position(), 0), 0.0
 
     def _recover(self) -> None:
-        """Rebuild the state before the registered batch, and take that batch up again."""
+        """Rebuild the state before the registered batch, and take that batch up again.
+
+        A batch that is loaded already is not: under settings that were changed since, it could become other rows.
+        """
         log = self.log
         registered = log.registered
         before = registered.first if registered else 0
@@ -115,11 +124,17 @@ class PartitionWorker:
                 f"batches up to {resume.batch_last}: this log is not the one that filled these tables. Restore "
                 "its directory, or point CLICKHOUSE_URL (or the data directory) at an empty database"
             )
+        batch = self._reform(registered) if registered else None
+        loaded = batch is not None and self._store.counted(batch) == len(batch.records)
+        if batch and loaded:
+            before = batch.last + 1
+            resume = self._store.resume(log.topic, log.partition, before)
         state = SessionState(self._rules.session, self._rules.session_keep_ms, resume.received_at)
         if before:
             state.merge(self._store.sessions(log.partition, before, ended_after_ms=state.horizon_ms))
-        if registered:
-            self._reform(registered)
+        self._records = []
+        self._batch = None if loaded else batch
+        self._counters.recovered += self._batch is not None
         self._state = state
         self._marks = Marks(resume.marks)
 
@@ -136,7 +151,7 @@ class PartitionWorker:
         if self._contradictions < CONTRADICTIONS_MAX:
             raise RetryError("ClickHouse holds batches of it, the log registered none")
 
-    def _reform(self, registered: Registered) -> None:
+    def _reform(self, registered: Registered) -> Batch:
         """Read the registered batch again; what an attempt that ended in RetryError had read is not read twice."""
         log, records = self.log, self._records
         while log.position() <= registered.last and log.position() < log.end():
@@ -144,9 +159,7 @@ class PartitionWorker:
             if not fresh and log.position() <= registered.last:
                 raise RetryError(f"records {log.position()}..{registered.last} do not come yet")
             records += fresh
-        self._records = []
-        self._batch = Batch(log.topic, log.partition, *registered, records)
-        self._counters.recovered += 1
+        return Batch(log.topic, log.partition, *registered, records)
 
     def _form(self) -> bool:
         """Gather records; when they are enough or old enough, register them as the next batch.
@@ -195,23 +208,29 @@ class PartitionWorker:
             names = replayed_names(self._prepared)
             present = self._store.replayed(batch.partition, batch.first, names) if names else set()
             self._loaded = finish(self._prepared, self._state, present)
+        if self._dead_letter and self._loaded.rejected and not self._buried:
+            self._dead_letter.put(letters(batch, self._loaded.rejected))
+            self._buried = True
         old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
         load = self._store.heal if old else self._store.load
         load(batch, self._loaded)
         self._counters.count(batch, self._loaded)
         self._batch = self._prepared = self._loaded = None
+        self._buried = False
 
 
 class Worker:
     """All partitions of one worker process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  its ports and what it goes by
         self,
         reader: LogReader,
         store: Store,
         rules: WorkerRules,
         clock_s: Callable[[], float],
         counters: WorkerCounters | None = None,
+        *,
+        dead_letter: DeadLetter | None = None,
     ) -> None:
         self.counters = counters or WorkerCounters()
         self.progress = Progress()
@@ -219,6 +238,7 @@ class Worker:
         self._store = store
         self._rules = rules
         self._clock_s = clock_s
+        self._dead_letter = dead_letter
         self._partitions: dict[int, PartitionWorker] = {}
 
     def run(self, stop: ThreadEvent) -> None:
@@ -260,5 +280,7 @@ class Worker:
             del self._partitions[key]
         for key, log in current.items():
             if key not in self._partitions:
-                self._partitions[key] = PartitionWorker(log, self._store, self._rules, self._clock_s, self.counters)
+                self._partitions[key] = PartitionWorker(
+                    log, self._store, self._rules, self._clock_s, self.counters, dead_letter=self._dead_letter
+                )
         return list(self._partitions.values())

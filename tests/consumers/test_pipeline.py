@@ -159,7 +159,7 @@ def test_counts_by_spool():
     )
     assert (counts[2].seq_min, counts[2].inserted, counts[2].received_at) == (7, 1, BASE_MS + 5)
     assert (counts[0].rejected, counts[0].received_at) == (1, 0)
-    assert [(row.site, row.spool_seq) for row in loaded.rejected] == [("", 2), ("", 0), ("", 3)]
+    assert [(row.site, row.spool_seq) for row in loaded.rejected] == [("shop", 2), ("", 0), ("", 3)]
 
 
 def test_a_rejected_hits_site_is_kept_where_it_is_known():

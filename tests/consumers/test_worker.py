@@ -2,6 +2,7 @@
 
 from threading import Event
 
+import msgspec
 import pytest
 from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, HOUR_MS, hit, records
@@ -245,13 +246,45 @@ def test_state_is_rebuilt_from_what_lies_before_the_registered_batch():
     again.log.records, again.log.registered, again.log.next = whole.log.records, Registered(3, 5, BASE_MS), 3
     again.store = Store(whole.clickhouse, again.calls)
     again.worker = Worker(again, again.store, RULES, lambda: again.now_s)
-    before = list(whole.clickhouse.rows("batches"))
+    batches = whole.clickhouse.tables["batches"]
+    before = list(batches.rows)
+    batches.rows = [row for row in before if row["batch_first"] != 3]  # it died before it counted
+    batches.forget()
     again.step(2)
     assert again.calls == [("load", 3, 5)]
     counts = again.worker.counters
     assert (counts.inserted, counts.duplicates, counts.resent) == (1, 1, 1), "as the first worker counted"
     assert whole.clickhouse.rows("batches") == before
     assert whole.rows() == [0, 1, 2, 4]
+
+
+def test_a_batch_that_is_loaded_is_not_loaded_again_whatever_the_rules_are_now():
+    first = Box([hit(0, params={"id": "a"}), hit(1, params={"s": "blog"}), hit(2, params={"id": "a"})])
+    rules = msgspec.structs.replace(RULES, rules=Rules(Limits(sites={"shop"}), {}))
+    first.worker = Worker(first, first.store, rules, lambda: first.now_s)
+    first.step(3)
+    rows = {table: list(first.clickhouse.rows(table)) for table in ("events", "rejected", "batches")}
+    again = Box([], first.log.registered, first.clickhouse)
+    again.log.records = first.log.records + records([hit(2), hit(3), hit(4, params={"id": "a"})], 3)
+    again.step(1)
+    assert {table: list(first.clickhouse.rows(table)) for table in rows} == rows
+    again.step(3)
+    assert again.calls == [("register", 3, 5), ("load", 3, 5)]
+    counts = again.worker.counters
+    assert (counts.resent, counts.inserted, counts.duplicates, counts.recovered) == (1, 1, 1, 0)
+
+
+def test_a_recovery_that_fails_after_reading_the_batch_forgets_none_of_it():
+    box = Box(hits(3), Registered(0, 2, BASE_MS))
+    counted, box.store.fail["counted"] = box.store.counted, [RetryError("x"), RetryError("x")]
+
+    def failing(batch):
+        raise_next(box.store.fail, "counted")
+        return counted(batch)
+
+    box.store.counted = failing
+    box.step(6)
+    assert box.rows() == [0, 1, 2]
 
 
 def test_two_partitions_are_apart_and_one_that_fails_holds_up_no_other():

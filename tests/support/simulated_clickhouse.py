@@ -19,6 +19,7 @@ from schemas.errors import FatalError
 
 Row = dict[str, Any]
 Step = Callable[[], None]
+COUNTS = ("inserted", "rejected", "duplicate", "filtered", "resent")
 WINDOW = 100_000
 _PRESENT = re.compile(r"\s*SELECT (\w+) FROM (\w+)\s+WHERE log_partition = \{partition.*batch_last = \{last", re.DOTALL)
 _REPLAYED_HEAD = sql._REPLAYED.partition("  AND (replay_of")[0]
@@ -100,6 +101,9 @@ class SimulatedClickHouse:
             return [(ident,) for ident in self._different(given)]
         if text == sql._VIEW:
             return [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)]
+        if text == sql._COUNTED:
+            found = [row for row in self.rows("batches") if _of(row, given) and _of_batch(row, given)]
+            return [(sum(row[name] for row in found for name in COUNTS),)]
         if text.startswith(_REPLAYED_HEAD):
             return self._replayed(text, given)
         if text.startswith(sql._SESSIONS):
