@@ -107,6 +107,7 @@ def _forwarder(_: argparse.Namespace, name: str, settings: Settings, life: Life)
 def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life) -> int:
     from consumers.clickhouse_store import ClickHouseStore
     from consumers.metrics import WorkerCounters, WorkerMetrics
+    from consumers.progress import ProgressMetrics, TimedClient
     from consumers.worker import Worker
     from infra.command.database import open_client
     from infra.command.worker_rules import worker_rules
@@ -115,22 +116,29 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
     _serve_status(name, settings, WorkerMetrics(counters), lambda: "")
     rules = worker_rules(settings)
     reader = open_log_reader(settings, given.slot, given.of, life.stop)
-    with open_client(settings) as client:
-        Worker(reader, ClickHouseStore(client, rules.session), rules, time.time, counters).run(life.stop)
+    with open_client(settings, exact=True) as client:
+        timed = TimedClient(client)
+        store = ClickHouseStore(timed, rules.session, settings.clickhouse_cluster)
+        worker = Worker(reader, store, rules, time.time, counters)
+        REGISTRY.register(ProgressMetrics(worker.progress, timed))
+        worker.run(life.stop)
     return 0
 
 
 def _clickhouse(given: argparse.Namespace, name: str, settings: Settings, life: Life) -> int:
+    from infra.clickhouse_server.counters import Counters, CountersCollector
     from infra.clickhouse_server.engine import EngineError
     from infra.clickhouse_server.server import serve
 
     state = ["the engine is starting"]
+    counters = Counters()
 
     async def answer() -> None:
         stop = asyncio.Event()
         life.set_in_loop(stop)
-        _serve_status(name, settings, None, lambda: state[0])
-        await serve(settings, socket.socket(fileno=given.fd), lambda: state.__setitem__(0, ""), stop)
+        _serve_status(name, settings, CountersCollector(counters), lambda: state[0])
+        sock = socket.socket(fileno=given.fd)
+        await serve(settings, sock, lambda: state.__setitem__(0, ""), stop, counters)
 
     try:
         asyncio.run(answer())
@@ -166,11 +174,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def _serve_status(name: str, settings: Settings, metrics: Collector | None, why_not: Callable[[], str]) -> None:
+def _serve_status(name: str, settings: Settings, metrics: Collector, why_not: Callable[[], str]) -> None:
     from infra.admin import ProcessStatus, serve_in_thread
 
-    if metrics:
-        REGISTRY.register(metrics)
+    REGISTRY.register(metrics)
     serve_in_thread(name, ProcessStatus(name, REGISTRY, why_not), run_directory(Path(settings.data_dir)))
 
 
