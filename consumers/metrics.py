@@ -21,6 +21,7 @@ _PLAIN = {
     "lookups": "Visitors whose earlier sessions were read from events.",
     "retries": "Steps that have to be tried again.",
     "fenced": "Partitions lost to another worker.",
+    "expired": "Records that the topic's retention deleted before they were read, and that a setting gave up.",
 }
 
 
@@ -37,6 +38,7 @@ class WorkerCounters:
     lookups: int = 0
     retries: int = 0
     fenced: int = 0
+    expired: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     def count(self, batch: Batch, loaded: Loaded) -> None:

@@ -114,6 +114,7 @@ class Forwarder:
         counters: ForwarderCounters | None = None,
     ) -> None:
         self.counters = counters or ForwarderCounters()
+        self.trouble = ""  # why the log took nothing the last time it did not
         self._data_dir = data_dir
         self._writer = writer
         self._batch_bytes_max = batch_bytes_max
@@ -128,6 +129,7 @@ class Forwarder:
         self._lag_at_s = 0.0
         self._saved_at_s = 0.0
         self._dirty = False
+        self._untried = True
 
     @classmethod
     def from_settings(cls, settings: Settings, writer: LogWriter) -> Forwarder:
@@ -144,6 +146,7 @@ class Forwarder:
                 try:
                     taken = await self.step()
                 except RetryError as error:
+                    self.trouble = str(error)
                     pause_s = self._back_off()
                     logger.warning("%s; again in %.2f s", error, pause_s)
                 else:
@@ -184,8 +187,9 @@ class Forwarder:
         moved: list[tuple[_Spool, SpoolCursor]] = []
         try:
             taken = self._gather(runs, moved)
-            if moved:
+            if moved or self._untried:  # a log that cannot be written shows before there is a hit
                 await self._writer.append(runs)
+                self._untried = False
         except (RetryError, OSError) as error:
             for spool in self._spools.values():  # not only those in `moved`: reading may have failed midway
                 spool.rewind()
@@ -310,6 +314,7 @@ class Forwarder:
 
     def _back_off(self) -> float:
         self.counters.retries += 1
+        self._untried = True
         self.counters.backoff_s = min(max(2 * self.counters.backoff_s, BACKOFF_S_MIN), BACKOFF_S_MAX)
         self._note_lag()
         return self.counters.backoff_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from schemas.errors import FatalError, RetryError
@@ -38,6 +39,24 @@ def connection(settings: Settings) -> dict[str, Any]:
         "sasl_plain_username": settings.kafka_sasl_username or None,
         "sasl_plain_password": settings.kafka_sasl_password or None,
     }
+
+
+async def reach(settings: Settings, hosts: Iterable[tuple[Any, ...]], connect: Callable[..., Any]) -> None:
+    """Return when one of `hosts` takes a connection: aiokafka's clients do not say why none does. Raises RetryError.
+
+    `hosts` and `connect` are what aiokafka makes of the bootstrap servers, and its way to connect to one.
+    """
+    options = {name: value for name, value in connection(settings).items() if name != "bootstrap_servers"}
+    trouble: RetryError | None = None
+    for host, port, _ in hosts:
+        try:
+            attempt = await connect(host, port, **options)
+        except (OSError, RuntimeError) as error:  # KafkaError is a RuntimeError
+            trouble = trouble or explained(error, f"{host}:{port}")
+        else:
+            await attempt.close()
+            return
+    raise trouble or RetryError("KAFKA_BOOTSTRAP_SERVERS names no broker")
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from consumers.log_reader.kafka_member import GroupMember
+from consumers.log_reader.kafka_member import log_ends as ends_of
 from consumers.log_reader.kafka_partition import KafkaPartitionLog, Taken
 from consumers.log_reader.port import FencedError, PartitionLog
 from schemas.errors import FatalError, RetryError
@@ -164,9 +165,7 @@ class KafkaLogReader:
             self._closing.wait(pause_s)
 
     async def _be_member(self) -> None:
-        member = GroupMember(
-            self._settings, self, instance=self._instance, heartbeat_s=self._heartbeat_s, on_expired=self._on_expired
-        )
+        member = GroupMember(self._settings, self, self._instance, self._heartbeat_s, on_expired=self._on_expired)
         await member.reach()
         self._member = member
         if not self._closing.is_set():
@@ -177,3 +176,8 @@ class KafkaLogReader:
         if trouble != self._trouble or time.monotonic() - self._said_at_s >= SAY_AGAIN_S:
             self._trouble, self._said_at_s = trouble, time.monotonic()
             logger.warning("%s; trying again", trouble)
+
+
+def log_ends(settings: Settings) -> dict[int, int]:
+    """Return each partition's end; {} where there is no topic yet. Raises RetryError, which says what to do."""
+    return asyncio.run(ends_of(settings))

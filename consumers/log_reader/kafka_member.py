@@ -35,11 +35,19 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.commit import OffsetCommitRequest
 
-from consumers.log_reader.kafka_partition import RECORDS_AHEAD_MAX, Assignment, KafkaPartitionLog, Member, Taken
+from consumers.log_reader.kafka_partition import (
+    RECORDS_AHEAD_MAX,
+    Assignment,
+    KafkaPartitionLog,
+    Member,
+    Stalls,
+    Taken,
+    records_of,
+)
 from consumers.log_reader.kafka_place import Committed, check_count, place_of
-from consumers.log_reader.port import FencedError, Record
+from consumers.log_reader.port import FencedError
 from schemas.errors import FatalError, RetryError
-from schemas.kafka import connection, explained
+from schemas.kafka import connection, explained, reach
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -53,6 +61,8 @@ WATCH_S_MAX = 5.0
 RETRY_S = 0.1
 LEAVE_S_MAX = 5.0
 
+Expired = Callable[[int], None]
+
 
 class GroupMember:
     """One member, from joining to leaving. Make it on the event loop it is to live on; `live` is its life.
@@ -61,13 +71,7 @@ class GroupMember:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        asker: Member,
-        *,
-        instance: str | None,
-        heartbeat_s: float,
-        on_expired: Callable[[int], None],
+        self, settings: Settings, asker: Member, instance: str | None, heartbeat_s: float, *, on_expired: Expired
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.logs: tuple[KafkaPartitionLog, ...] = ()
@@ -85,7 +89,7 @@ class GroupMember:
         self._error: RetryError | FatalError | None = None
         self._adopting: asyncio.Task[None] | None = None
         self._unassigned_since_s = time.monotonic()
-        self._behind: dict[int, tuple[int, float]] = {}
+        self._stalls = Stalls()
         self._consumer: AIOKafkaConsumer
 
     async def reach(self) -> None:
@@ -93,7 +97,7 @@ class GroupMember:
         timeout_s = 2 * self._settings.kafka_request_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                await _reach(self._settings, self._options)
+                await _reach(self._settings)
                 counts = await topic_counts(self._options)
                 check_count(self._topic, counts.get(self._topic, 0), self._settings.partitions)
         except TimeoutError:
@@ -222,7 +226,7 @@ class GroupMember:
             if not fetched and behind and not log.over:  # they are on their way
                 fetched = await self._getmany([tp], FETCH_S_MAX, records_max)
             self._check(log)
-            return Taken(_records(fetched.get(tp, ())), await self._consumer.position(tp))
+            return Taken(records_of(fetched.get(tp, ())), await self._consumer.position(tp))
 
     async def await_records(self, timeout_s: float) -> None:
         """Return when a partition was given records, at the latest after `timeout_s`."""
@@ -233,7 +237,7 @@ class GroupMember:
             fetched = await self._getmany(list(hungry), timeout_s, RECORDS_AHEAD_MAX)
             for tp, records in fetched.items():
                 if not hungry[tp].over:
-                    hungry[tp].put(Taken(_records(records), await self._consumer.position(tp)))
+                    hungry[tp].put(Taken(records_of(records), await self._consumer.position(tp)))
 
     async def _getmany(self, partitions: list[TopicPartition], timeout_s: float, records_max: int) -> dict[Any, Any]:
         """Return what is fetched. Raises FencedError and FatalError.
@@ -303,33 +307,20 @@ class GroupMember:
         now_s = time.monotonic()
         limit_s = self._settings.kafka_stall_timeout_s
         hungry = {log.partition: log for log in self.logs if not log.over and log.hungry_s(now_s, 2 * period_s)}
-        self._behind = {number: since for number, since in self._behind.items() if number in hungry}
+        self._stalls.forget_others(hungry.values())
         waits_s = limit_s + 2 * self._settings.kafka_rebalance_timeout_s
         with suppress(TimeoutError, KafkaError, IllegalStateError, RetryError):  # no broker: nothing can come from it
             async with asyncio.timeout(self._settings.kafka_request_timeout_s):
                 if self._unassigned_since_s and now_s - self._unassigned_since_s > waits_s:
-                    await _reach(self._settings, self._options)
+                    await _reach(self._settings)
                     self._break(FatalError("Kafka answers, but the group has given no assignment for too long"))
                 if not hungry:
                     return
                 ends = await self._consumer.end_offsets([TopicPartition(self._topic, number) for number in hungry])
                 for tp, end in ends.items():
-                    self._note_behind(hungry[tp.partition], end, now_s, limit_s)
-
-    def _note_behind(self, log: KafkaPartitionLog, end: int, now_s: float, limit_s: float) -> None:
-        position = log.position()
-        known, since_s = self._behind.get(log.partition, (-1, now_s))
-        if end <= position:
-            self._behind.pop(log.partition, None)
-        elif known != position:
-            self._behind[log.partition] = position, now_s
-        elif now_s - since_s >= limit_s:
-            self._break(
-                FatalError(
-                    f"partition {log.partition} has given nothing for {limit_s:g} s although offset {position} is next "
-                    f"and the log ends at {end}: the Kafka client has stopped"
-                )
-            )
+                    if self._stalls.is_stalled(hungry[tp.partition], end, now_s, limit_s):
+                        place = f"partition {tp.partition} is read to {hungry[tp.partition].position()} of {end}"
+                        self._break(FatalError(f"{place} and gives nothing for {limit_s:g} s: the client has stopped"))
 
     def _check(self, log: KafkaPartitionLog) -> None:
         if log.over:
@@ -356,6 +347,29 @@ class GroupMember:
         self.logs = ()
 
 
+async def log_ends(settings: Settings) -> dict[int, int]:
+    """Return each partition's end; {} where there is no topic yet. Raises RetryError, which says what to do."""
+    options = connection(settings)
+    try:
+        async with asyncio.timeout(settings.kafka_request_timeout_s):
+            await _reach(settings)
+            count = (await topic_counts(options)).get(settings.kafka_topic, 0)
+            if not count:
+                return {}
+            check_count(settings.kafka_topic, count, settings.partitions)
+            consumer = AIOKafkaConsumer(settings.kafka_topic, **options, group_id=None)
+            try:
+                await consumer.start()
+                ends = await consumer.end_offsets([TopicPartition(settings.kafka_topic, n) for n in range(count)])
+            finally:
+                await consumer.stop()
+            return {tp.partition: end for tp, end in ends.items()}
+    except TimeoutError:
+        raise RetryError(f"Kafka at {settings.kafka_bootstrap_servers} gives no answer") from None
+    except KafkaError as error:
+        raise explained(error, settings.kafka_bootstrap_servers) from error
+
+
 async def topic_counts(options: dict[str, Any]) -> dict[str, int]:
     """Return every topic's partition count; asking for all topics never makes one. Raises KafkaError."""
     admin = AIOKafkaAdminClient(**options)
@@ -366,19 +380,8 @@ async def topic_counts(options: dict[str, Any]) -> dict[str, int]:
         await admin.close()
 
 
-async def _reach(settings: Settings, options: dict[str, Any]) -> None:
-    """Return when one of the brokers takes a connection; aiokafka's own start does not say why none does."""
-    options = {name: value for name, value in options.items() if name != "bootstrap_servers"}
-    trouble: RetryError | None = None
-    for host, port, _ in collect_hosts(settings.kafka_bootstrap_servers, randomize=False):
-        try:
-            attempt = await create_conn(host, port, **options)
-        except (OSError, KafkaError) as error:
-            trouble = trouble or explained(error, f"{host}:{port}")
-        else:
-            await attempt.close()
-            return
-    raise trouble or RetryError("KAFKA_BOOTSTRAP_SERVERS names no broker")
+async def _reach(settings: Settings) -> None:
+    await reach(settings, collect_hosts(settings.kafka_bootstrap_servers, randomize=False), create_conn)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -394,7 +397,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._assigned(assigned)
-
-
-def _records(fetched: Iterable[Any]) -> list[Record]:
-    return [Record(record.offset, record.key or b"", record.value or b"") for record in fetched]

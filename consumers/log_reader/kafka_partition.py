@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from consumers.log_reader.kafka_place import Place, metadata_of
 from consumers.log_reader.port import FencedError, Record, Registered
@@ -148,3 +148,29 @@ class KafkaPartitionLog:
             self.hungry_since_s = 0.0
         elif not self.hungry_since_s:
             self.hungry_since_s = self.asked_at_s
+
+
+class Stalls:
+    """Tells a log that has silently stopped from one that is merely read to its end."""
+
+    def __init__(self) -> None:
+        self._behind: dict[KafkaPartitionLog, tuple[int, float]] = {}
+
+    def is_stalled(self, log: KafkaPartitionLog, end: int, now_s: float, limit_s: float) -> bool:
+        """Return whether a hungry log has stood at the same offset before `end` for `limit_s`."""
+        position = log.position()
+        known, since_s = self._behind.get(log, (-1, now_s))
+        if end <= position:
+            self._behind.pop(log, None)
+        elif known != position:
+            self._behind[log] = position, now_s
+        return known == position < end and now_s - since_s >= limit_s
+
+    def forget_others(self, hungry: Iterable[KafkaPartitionLog]) -> None:
+        """Drop what is known of logs that are not hungry."""
+        self._behind = {log: self._behind[log] for log in hungry if log in self._behind}
+
+
+def records_of(fetched: Iterable[Any]) -> list[Record]:
+    """Return a client's records as the port's; a foreign producer may have sent no key, or no value."""
+    return [Record(record.offset, record.key or b"", record.value or b"") for record in fetched]

@@ -17,12 +17,11 @@ from rich.table import Table
 from infra import ledger
 from infra.command.database import open_client
 from infra.command.errors import UserError, cause
-from infra.command.event_log import log_ends
+from infra.command.event_log import log_ends, topic_of
 from infra.journal.cursor import StateDamageError
 from infra.ledger import Ledger, LoadedState, PartitionState, SpoolState
 from schemas.errors import FatalError, RetryError
 from schemas.settings import Settings
-from schemas.topics import HITS
 
 LOOKS_MAX = 5
 LOOK_PAUSE_S = 0.2
@@ -98,7 +97,7 @@ def _states(settings: Settings, client: Client) -> tuple[list[SpoolState], list[
         for ident, state in ledger_view(settings.data_dir).items()
     ]
     ends = log_ends(settings)
-    topic = {"topic": HITS}
+    topic = {"topic": topic_of(settings)}
     loaded = [LoadedState(*(int(value) for value in row)) for row in client.query(_SPOOLS, topic)]
     last = {int(partition): int(batch_last) for partition, batch_last in client.query(_PARTITIONS, topic)}
     partitions = [PartitionState(number, end, last.get(number, -1) + 1) for number, end in ends.items()]

@@ -23,7 +23,6 @@ from aiohttp import web
 from infra.admin import admin_app, is_loopback, serve_admin
 from infra.command import run_file
 from infra.command.errors import UserError
-from infra.command.event_log import check_log_choice
 from infra.command.sockets import listening, port_of, public_sockets
 from infra.fleet import FleetStatus
 from infra.supervisor import ChildSpec, Supervisor
@@ -59,7 +58,6 @@ class Box:
     """One parent with its children. `run` is its life."""
 
     def __init__(self, settings: Settings, command: str) -> None:
-        check_log_choice(settings)
         self.command = command
         self.data_dir = settings.data_dir.absolute()
         self._settings = settings

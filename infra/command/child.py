@@ -93,7 +93,7 @@ def _forwarder(_: argparse.Namespace, name: str, settings: Settings, life: Life)
         counters = forwarder.counters
 
         def why_not() -> str:
-            return f"the log takes no hits; again in {counters.backoff_s:.1f} s" if counters.backoff_s else ""
+            return f"the log takes no hits: {forwarder.trouble}" if counters.backoff_s else ""
 
         _serve_status(name, settings, ForwarderCollector(counters), why_not)
         stop = asyncio.Event()
@@ -113,9 +113,9 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
     from infra.command.worker_rules import worker_rules
 
     counters = WorkerCounters()
-    _serve_status(name, settings, WorkerMetrics(counters), lambda: "")
     rules = worker_rules(settings)
-    reader = open_log_reader(settings, given.slot, given.of, life.stop)
+    reader, why_not = open_log_reader(settings, given.slot, given.of, life.stop, counters)
+    _serve_status(name, settings, WorkerMetrics(counters), why_not)
     with open_client(settings, exact=True) as client:
         timed = TimedClient(client)
         store = ClickHouseStore(timed, rules.session, settings.clickhouse_cluster)

@@ -15,8 +15,9 @@ from rich.table import Table
 from infra.command import run_file
 from infra.command.box import ADMIN_PORT_OFFSET, runs_own_clickhouse
 from infra.command.errors import UserError
-from infra.command.event_log import check_log_choice
+from infra.command.event_log import log_ends, uses_kafka
 from infra.command.sockets import listening
+from schemas.errors import FatalError
 from schemas.settings import GIB, Settings, SettingsError, config_file, in_environment, load
 
 PYTHON_LEAST = (3, 11)
@@ -86,12 +87,16 @@ def _engine(settings: Settings) -> Finding:
 
 
 def _log(settings: Settings) -> Finding:
+    if not uses_kafka(settings):
+        return Finding("event log", good=True, found="local partitions")
+    where = f"Kafka at {settings.kafka_bootstrap_servers}"
     try:
-        check_log_choice(settings)
-    except UserError as error:
-        return Finding("event log", good=False, found="Kafka", remedy=str(error))
-    kafka = settings.kafka_bootstrap_servers
-    return Finding("event log", good=True, found=f"Kafka at {kafka}" if kafka else "local partitions")
+        ends = log_ends(settings)
+    except (UserError, FatalError) as error:
+        return Finding("event log", good=False, found=where, remedy=str(error))
+    topic = f"topic {settings.kafka_topic!r}"
+    what = f"{topic} with {len(ends)} partitions" if ends else f"{topic} is not there yet; the forwarder makes it"
+    return Finding("event log", good=True, found=f"{where}: {what}")
 
 
 def _data_directory(settings: Settings) -> Iterator[Finding]:

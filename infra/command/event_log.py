@@ -1,24 +1,25 @@
 """Which event log: local partitions, or Kafka if and only if KAFKA_BOOTSTRAP_SERVERS is set.
 
-A Kafka adapter is one more branch in each function below; whatever opens a log comes here.
+Whatever opens a log comes here.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from collections.abc import Callable
 from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING
 
 from infra.command.errors import UserError
 from infra.journal.local_log import log_root, partition_count, partition_directory
 from infra.journal.writer import recover
+from schemas.errors import RetryError
 from schemas.settings import Settings
+from schemas.topics import HITS
 
 if TYPE_CHECKING:
     from consumers.log_reader.port import LogReader
+    from consumers.metrics import WorkerCounters
     from ingest.log_writer.port import LogWriter
-
-KAFKA_ADAPTER = "consumers.log_reader.kafka"
 
 
 def uses_kafka(settings: Settings) -> bool:
@@ -26,35 +27,53 @@ def uses_kafka(settings: Settings) -> bool:
     return bool(settings.kafka_bootstrap_servers)
 
 
-def check_log_choice(settings: Settings) -> None:
-    """Raise UserError when the chosen log is not part of this version."""
-    if uses_kafka(settings) and find_spec(KAFKA_ADAPTER) is None:
-        raise UserError(
-            "KAFKA_BOOTSTRAP_SERVERS is set, but Kafka support (issue 4) is not part of this version: "
-            "unset it to use the local log"
-        )
+def topic_of(settings: Settings) -> str:
+    """Return the topic's name as it stands in `batches`."""
+    return settings.kafka_topic if uses_kafka(settings) else HITS
 
 
 def open_log_writer(settings: Settings) -> LogWriter:
-    """Open the log for the forwarder. Raises RetryError, FatalError, UserError."""
+    """Open the log for the forwarder. Raises RetryError, FatalError."""
+    if uses_kafka(settings):
+        from ingest.log_writer.kafka import KafkaLogWriter
+
+        return KafkaLogWriter.open(settings)
     from ingest.log_writer.local import LocalLogWriter
 
-    check_log_choice(settings)
     return LocalLogWriter.open(settings)
 
 
-def open_log_reader(settings: Settings, worker: int, workers: int, wake: ThreadEvent) -> LogReader:
-    """Open the log for worker number `worker` of `workers`; `wake` ends its waits. Raises FatalError, UserError."""
+def open_log_reader(
+    settings: Settings, worker: int, workers: int, wake: ThreadEvent, counters: WorkerCounters
+) -> tuple[LogReader, Callable[[], str]]:
+    """Open the log for worker number `worker` of `workers`; `wake` ends its waits. Raises FatalError.
+
+    Return it with the question for readiness: what keeps the worker from its share of the partitions; "": nothing.
+    """
+    if uses_kafka(settings):
+        from consumers.log_reader.kafka import KafkaLogReader
+
+        def expired(count: int) -> None:
+            counters.expired += count
+
+        kafka = KafkaLogReader(settings, worker=worker, wake=wake, on_expired=expired)
+        return kafka, lambda: kafka.trouble
     from consumers.log_reader.local import LocalLogReader
 
-    check_log_choice(settings)
     disk = settings.sync == "disk"
-    return LocalLogReader(log_root(settings.data_dir), worker=worker, workers=workers, disk=disk, wake=wake)
+    local = LocalLogReader(log_root(settings.data_dir), worker=worker, workers=workers, disk=disk, wake=wake)
+    return local, lambda: ""
 
 
 def log_ends(settings: Settings) -> dict[int, int]:
-    """Return each partition's end: the offset that its next record gets. Changes nothing. Raises FatalError."""
-    check_log_choice(settings)
+    """Return each partition's end: the offset that its next record gets. Raises FatalError, UserError."""
+    if uses_kafka(settings):
+        from consumers.log_reader.kafka import log_ends as kafka_log_ends
+
+        try:
+            return kafka_log_ends(settings)
+        except RetryError as error:
+            raise UserError(str(error)) from None
     root = log_root(settings.data_dir)
     ends = {}
     for partition in range(partition_count(root) or 0):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
-QUIET = ("aiohttp", "asyncio", "aiokafka", "tldextract", "filelock")
+QUIET = ("aiohttp", "asyncio", "tldextract", "filelock")
 
-TOLD_BY_EXCEPTIONS = ("clickhouse_connect", "urllib3")
+TOLD_BY_EXCEPTIONS = ("aiokafka", "clickhouse_connect", "urllib3")
 
 
 class _Line(logging.Formatter):
@@ -29,7 +29,7 @@ def configure(process: str, level: str) -> None:
 
 
 def silence_libraries() -> None:
-    """Keep libraries' chatter out; of what clickhouse-connect logs, every failure is also an exception of ours."""
+    """Keep libraries' chatter out; a failure that they log is also an exception of ours."""
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in TOLD_BY_EXCEPTIONS:

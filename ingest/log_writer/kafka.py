@@ -30,7 +30,7 @@ from infra.journal.cursor import StateDamageError, StateFile
 from ingest.forwarder_cursor import forwarder_directory
 from schemas.errors import FatalError, RetryError
 from schemas.hit import KEY_END, KEY_START, PREFIX
-from schemas.kafka import connection, explained
+from schemas.kafka import connection, explained, reach
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,9 @@ class KafkaLogWriter:
         timeout_s = 2 * self._settings.kafka_request_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                await self._reach()
+                await reach(
+                    self._settings, collect_hosts(self._options["bootstrap_servers"], randomize=False), create_conn
+                )
                 await self._prepare_topic()
                 self._producer = await self._start_producer()
         except TimeoutError:
@@ -130,20 +132,6 @@ class KafkaLogWriter:
         except KafkaError as error:
             raise self._explained(error) from error
         return self._producer
-
-    async def _reach(self) -> None:
-        """Return when one of the brokers takes a connection; aiokafka's own start does not say why none does."""
-        options = {name: value for name, value in self._options.items() if name != "bootstrap_servers"}
-        trouble: RetryError | None = None
-        for host, port, _ in collect_hosts(self._settings.kafka_bootstrap_servers, randomize=False):
-            try:
-                attempt = await create_conn(host, port, **options)
-            except (OSError, KafkaError) as error:
-                trouble = trouble or explained(error, f"{host}:{port}")
-            else:
-                await attempt.close()
-                return
-        raise trouble or RetryError("KAFKA_BOOTSTRAP_SERVERS names no broker")
 
     async def _prepare_topic(self) -> None:
         """See that the topic is there, has the right partitions, and takes hits of every size that is kept."""

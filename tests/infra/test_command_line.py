@@ -52,7 +52,7 @@ def test_help_needs_no_heavy_module(tmp_path):
     [
         (["up"], {"HITSTREAM_PORT": "99999"}, "port: Input should be less than or equal to 65535"),
         (["up"], {"HITSTREAM_TRUSTED_PROXIES": "nonsense"}, "trusted_proxies"),
-        (["up"], {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "unset it to use the local log"),
+        (["up"], {"KAFKA_BOOTSTRAP_SERVERS": "kafka://one:9092"}, "is no host:port of a broker"),
         (["up"], {"HITSTREAM_DATA_DIR": "/proc/none"}, "set HITSTREAM_DATA_DIR to a writable one"),
         (["ledger", "--format", "xml"], {}, "use 'table', 'json'"),
         (["report", "funnel", "Page View"], {}, "is no event name"),
