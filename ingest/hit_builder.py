@@ -15,20 +15,30 @@ import orjson
 from schemas.hit import HIT_VERSION, PREFIX
 
 HIT_FIXED_BYTES = 256  # all that is not members or the event is shorter
+NEW = b'","new_visitor":true'  # behind the visitor's id
+KNOWN = b'"'
 PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')  # ASCII that JSON writes as it is
 
 
-def text_member(name: bytes, value: bytes) -> bytes:
-    """Return the fragment of a text member; b"" for an empty value."""
-    if not value:
-        return b""
+def json_text(value: bytes) -> bytes:
+    """Return the inside of the JSON string of a value."""
     if not value.translate(None, PLAIN):
-        return b',"%b":"%b"' % (name, value)
+        return value
     try:
         text = value.decode()
     except UnicodeDecodeError:
         text = value.decode("latin-1")
-    return b',"%b":%b' % (name, orjson.dumps(text))
+    return orjson.dumps(text)[1:-1]
+
+
+def text_member(name: bytes, text: bytes) -> bytes:
+    """Return the fragment of a text member, from the inside of its JSON string; b"" for an empty one."""
+    return b',"%b":"%b"' % (name, text) if text else b""
+
+
+def common_members(user_agent: bytes, accept_language: bytes) -> bytes:
+    """Return the fragment of the fields that many requests share, from the insides of their JSON strings."""
+    return text_member(b"user_agent", user_agent) + text_member(b"accept_language", accept_language)
 
 
 class HitBuilder:
@@ -43,25 +53,22 @@ class HitBuilder:
         self._pixel = b',"received_at":%d,"source":"pixel","visitor_id":"' % now_ms
         self._beacon = b',"received_at":%d,"source":"beacon","visitor_id":"' % now_ms
 
-    def pixel(self, seq: int, visitor: bytes, new: bool, *members: bytes) -> bytes:  # noqa: FBT001  the hot path
-        """Return the hit of a pixel request; `members` are fragments, `new` whether it made the visitor's id."""
-        return b"".join(
-            (
-                PREFIX,
-                visitor,
-                self._name,
-                b"%d" % seq,
-                self._pixel,
-                visitor,
-                b'","new_visitor":true' if new else b'"',
-                *members,
-                b"}",
-            )
-        )
+    def pixel(  # noqa: PLR0913, PLR0917  the hot path: the parts of a hit
+        self, seq: int, visitor: bytes, mark: bytes, members: bytes, referer: bytes, query: bytes
+    ) -> bytes:
+        """Return the hit of a pixel request.
 
-    def beacons(self, seq: int, visitor: bytes, members: bytes, events: Sequence[bytes], *, new: bool) -> list[bytes]:
+        `mark` is NEW or KNOWN, for whether the request made the visitor's id; `members` are fragments, `referer` and
+        `query` insides of JSON strings.
+        """
+        if referer and query:
+            tail: tuple[bytes, ...] = (members, b',"referer":"', referer, b'","query":"', query, b'"}')
+        else:
+            tail = (members, text_member(b"referer", referer), text_member(b"query", query), b"}")
+        return b"".join((PREFIX, visitor, self._name, b"%d" % seq, self._pixel, visitor, mark, *tail))
+
+    def beacons(self, seq: int, visitor: bytes, mark: bytes, members: bytes, events: Sequence[bytes]) -> list[bytes]:
         """Return the hits of a POST's events, each a JSON object's bytes, numbered from `seq`."""
         front = PREFIX + visitor + self._name
-        mark = b'","new_visitor":true' if new else b'"'
         back = b"".join((self._beacon, visitor, mark, members, b',"event":'))
         return [b"%b%d%b%b}" % (front, seq + place, back, event) for place, event in enumerate(events)]

@@ -13,26 +13,28 @@ line by line, where `HeaderLines` knows the common lines again. Both caches are 
 
 from __future__ import annotations
 
-from typing import Any
-
-from ingest.hit_builder import text_member
+from ingest.hit_builder import common_members, json_text
 from ingest.http_strict import CRLF, HEAD_END, HOST, HttpLimits, Request
 
-# Places in the list of fields. Text fields hold the hit's JSON member, the others the raw value.
-HOST_FIELD, COOKIE, ADDRESS, PROTO, USER_AGENT, REFERER, ACCEPT_LANGUAGE, QUERY = range(8)
-MEMBERS = {USER_AGENT: b"user_agent", REFERER: b"referer", ACCEPT_LANGUAGE: b"accept_language"}
+# Places in a block's fields.
+HOST_FIELD, COOKIE, ADDRESS, PROTO, USER_AGENT, REFERER, ACCEPT_LANGUAGE = range(7)
+NO_FIELDS = (None,) * 7
 NAMES = {b"user-agent": USER_AGENT, b"referer": REFERER, b"accept-language": ACCEPT_LANGUAGE}
 
-# A request's fields by place: None for one that is absent, but b"" for an absent member.
-Fields = list[Any]
+# What a request says, but for its connection: cookie, address and X-Forwarded-Proto as raw values or None; the hit's
+# members that come from common fields; referrer and query as the inside of a JSON string, b"" for none.
+Fields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes, bytes]
 Field = tuple[int, bytes] | None
-Block = tuple[bytes, bytes, bytes]  # header lines, in the three pieces that cutting lines out leaves
+Block = tuple[bytes, bytes, bytes]  # header lines: before the referrer, if there is one; up to the cookie; behind it
+# The same of a block of lines, without the query; a referrer that is not there is None.
+BlockFields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes | None]
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
-PLAIN_QUERY = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"\\#')
-VERSION = b" HTTP/1.1"
-VERSION_END = VERSION + b"\r"
+PLAIN_TEXT = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"\\#')
+VERSION_END = b" HTTP/1.1\r\n"
+REFERER_START = b"\r\nReferer: "
+COOKIE_START = b"Cookie: "
 
 BLOCKS_CACHED_MAX = 8192
 BLOCK_CACHED_BYTES_MAX = 2048
@@ -73,11 +75,9 @@ _COMMON = frozenset(
 )
 
 
+BLANK = b" "
 BLANKS = b" \t"
-COOKIE_START = b"\r\nCookie: "
 CUT_LINES = 3
-
-NO_FIELDS: Fields = [None, None, None, None, b"", b"", b"", b""]
 
 
 class NotPlainError(Exception):
@@ -111,7 +111,7 @@ class HeaderLines(dict[bytes, Field]):
         if place is None:
             field: Field = None
         elif place >= USER_AGENT:
-            field = (place, text_member(MEMBERS[place], value))
+            field = (place, json_text(value))
         else:
             field = (place, value)
         if common:
@@ -152,59 +152,61 @@ class PixelHeads:
         self._address_name = address_header.encode()
         self._start = b"GET " + pixel_path.encode() + b"?"
         self._start_bytes = len(self._start)
-        self._line_bytes_max = limits.target_bytes_max + len(b"GET " + VERSION)
+        self._line_bytes_max = limits.target_bytes_max + len(b"GET ")
         self._head_bytes_max = limits.head_bytes_max
         self._headers_max = limits.headers_max
         self._lines = HeaderLines(self._address_name)
-        self._blocks: dict[Block, Fields] = {}
+        self._blocks: dict[Block, BlockFields] = {}
         self._address_start = b"\r\n" + self._address_name.title() + b": " if proxied else b""
 
     def recognize(self, head: bytes) -> Fields | None:  # noqa: C901, PLR0911, PLR0912  one pass, no calls: the hot path
         """Return the fields of bytes that are exactly one common pixel request, else None."""
-        line_end = head.find(b"\n")
-        query = head[self._start_bytes : line_end - 10]
+        line, _, rest = head.partition(VERSION_END)
         if (
-            head[: self._start_bytes] != self._start
-            or head[line_end - 10 : line_end] != VERSION_END
-            or head[-4:] != HEAD_END
-            or line_end > self._line_bytes_max
+            line[: self._start_bytes] != self._start
+            or rest[-4:] != HEAD_END
+            or len(line) > self._line_bytes_max
             or len(head) > self._head_bytes_max
         ):
             return None
         address = None
         if self._address_start:
-            head, address = self._cut_address(head)
-        front, has_referer, back = head.partition(b"\r\nReferer: ")
-        front = front[line_end + 1 :]
-        referer = b""
+            rest, address = self._cut_address(rest)
+        query = line[self._start_bytes :]
+        front, has_referer, back = rest.partition(REFERER_START)
+        referer = cookie = b""
         if has_referer:
-            end = back.find(b"\r")
-            referer = back[:end]
-            back = back[end:]
-        cookie, block = _cut_cookie(front, back)
-        if (query + referer).translate(None, PLAIN_QUERY):
+            if not front:
+                return None
+            referer, _, back = back.partition(CRLF)
+        else:
+            front, back = b"", rest
+        before, has_cookie, after = back.rpartition(COOKIE_START)
+        if has_cookie:
+            if before and before[-2:] != CRLF:
+                return None
+            cookie, _, after = after.partition(CRLF)
+        odd = (query + referer + cookie).translate(None, PLAIN_TEXT)
+        if odd and (odd.strip(BLANK) or len(odd) != cookie.count(BLANK)):  # blanks, but only between cookies
             return None
+        block = (front, before, after)
         known = self._blocks.get(block) or self._read_block(block)
         if known is None:
             return None
-        fields = known.copy()
-        if query:
-            fields[QUERY] = b',"query":"' + query + b'"'
-        if has_referer:
-            if fields[REFERER] is not None:
+        known_cookie, known_address, proto, common, known_referer = known
+        if known_referer is not None:
+            if has_referer:
                 return None
-            fields[REFERER] = b',"referer":"' + referer + b'"' if referer else b""
-        elif fields[REFERER] is None:
-            fields[REFERER] = b""
-        if cookie is not None:
-            if fields[COOKIE] is not None or cookie.translate(None, VALUE):
+            referer = known_referer
+        if has_cookie:
+            if known_cookie is not None:
                 return None
-            fields[COOKIE] = cookie.strip(BLANKS)
+            known_cookie = cookie.strip(BLANK)
         if address is not None:
-            if fields[ADDRESS] is not None or address.translate(None, VALUE):
+            if known_address is not None or address.translate(None, VALUE):
                 return None
-            fields[ADDRESS] = address.strip(BLANKS)
-        return fields
+            known_address = address.strip(BLANKS)
+        return known_cookie, known_address, proto, common, referer, query
 
     def _cut_address(self, head: bytes) -> tuple[bytes, bytes | None]:
         """Return the head without the address field, and that one's value; None when it is not there."""
@@ -214,12 +216,13 @@ class PixelHeads:
         end = back.find(b"\r")
         return front + back[end:], back[:end]
 
-    def _read_block(self, block: Block) -> Fields | None:
+    def _read_block(self, block: Block) -> BlockFields | None:
         """Return the fields of a block's lines; None when the fast path does not decide about them."""
-        fields: Fields = [None] * len(NO_FIELDS)
-        lines = b"".join(block).split(CRLF)
+        front, before, after = block
+        lines = (front + CRLF + before + after if front else before + after).split(CRLF)
         if lines.pop() or lines.pop():  # it ends in an empty line
             return None
+        fields: list[bytes | None] = [*NO_FIELDS]
         try:
             for place, value in filter(None, map(self._lines.__getitem__, lines)):
                 if fields[place] is not None:
@@ -229,42 +232,23 @@ class PixelHeads:
             return None
         if fields[HOST_FIELD] is None or len(lines) > self._headers_max - CUT_LINES:
             return None
-        for place in (USER_AGENT, ACCEPT_LANGUAGE):
-            fields[place] = fields[place] or b""
-        fields[QUERY] = b""
+        common = common_members(fields[USER_AGENT] or b"", fields[ACCEPT_LANGUAGE] or b"")
+        known = (fields[COOKIE], fields[ADDRESS], fields[PROTO], common, fields[REFERER])
         if sum(map(len, block)) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
             if len(self._blocks) >= BLOCKS_CACHED_MAX:
                 self._blocks.clear()
-            self._blocks[block] = fields
-        return fields
+            self._blocks[block] = known
+        return known
 
     def fields_of(self, request: Request) -> Fields:
         """Return the fields of a request that the strict reader read; of repeated text fields the first counts."""
-        fields = NO_FIELDS.copy()
-        fields[COOKIE] = request.joined(b"cookie", b"; ")
-        fields[ADDRESS] = request.joined(self._address_name, b", ")
-        fields[PROTO] = request.joined(b"x-forwarded-proto", b", ")
-        for name, place in NAMES.items():
-            value = request.header(name)
-            if value is not None:
-                fields[place] = text_member(MEMBERS[place], value)
-        fields[QUERY] = text_member(b"query", request.query)
-        return fields
-
-
-def _cut_cookie(front: bytes, back: bytes) -> tuple[bytes | None, Block]:
-    """Return the value of the last `Cookie: ` line in the lines before and behind the referrer, and what is left.
-
-    A value is cut before its CR; when no LF follows that, the CR stays in what is left, which is then refused.
-    """
-    before, found, after = back.rpartition(COOKIE_START)
-    if found:
-        end = after.find(b"\r")
-        return after[:end], (front, before, after[end:])
-    front, found, before = front.rpartition(COOKIE_START)
-    if not found:
-        return None, (front, before, after)
-    end = before.find(b"\r")
-    if end < 0:
-        return before, (front, b"", after)
-    return before[:end], (front, before[end:], after)
+        return (
+            request.joined(b"cookie", b"; "),
+            request.joined(self._address_name, b", "),
+            request.joined(b"x-forwarded-proto", b", "),
+            common_members(
+                json_text(request.header(b"user-agent") or b""), json_text(request.header(b"accept-language") or b"")
+            ),
+            json_text(request.header(b"referer") or b""),
+            json_text(request.query),
+        )

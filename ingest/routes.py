@@ -18,7 +18,7 @@ from ingest.client_address import ClientAddresses
 from ingest.counters import Counters, Refusal
 from ingest.event_body import parse_events
 from ingest.group_commit import GroupCommit, Waiting
-from ingest.hit_builder import HIT_FIXED_BYTES
+from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN, NEW, text_member
 from ingest.http_response import (
     PIXEL,
     PIXEL_END,
@@ -88,19 +88,24 @@ class Routes:
 
     def pixel(self, client: Client, fields: Fields, dress: Dress = as_is) -> None:
         """Keep a pixel's hit and answer with the GIF."""
-        _, cookie, address, proto, user_agent, referer, accept_language, query = fields
+        cookie, address, proto, members, referer, query = fields
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
-        size = len(ip) + len(user_agent) + len(referer) + len(accept_language) + len(query)
+        members = ip + members
+        size = len(members) + len(referer) + len(query)
         if size > self._members_bytes_max:
             self._refuse(client, Refusal.HIT_TOO_LARGE, dress)
             return
         group = self._group
         seq = group.open(size + HIT_FIXED_BYTES)
         known = self._read_visitor(cookie, group.now_s)
-        visitor, birth_s = known or (self._mint(), group.now_s)
-        hit = group.builder.pixel(seq, visitor, known is None, ip, user_agent, referer, accept_language, query)
+        if known is not None:
+            visitor, birth_s = known
+            hit = group.builder.pixel(seq, visitor, KNOWN, members, referer, query)
+        else:
+            visitor, birth_s = self._mint(), group.now_s
+            hit = group.builder.pixel(seq, visitor, NEW, members, referer, query)
         answer = PIXEL
         if known is None or group.now_s - birth_s > self._renew_s:
             https = trusted and self._addresses.https(address, proto)
@@ -146,11 +151,11 @@ class Routes:
             self._answer(client, 204, dress(response(204, lines, None)))
             return
         bodies = [orjson.dumps(event) for event in events]
-        _, cookie, address, proto, *texts, _ = self._heads.fields_of(request)
+        cookie, address, proto, members, referer, _ = self._heads.fields_of(request)
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
-        members = b"".join((ip, *texts))
+        members = b"".join((ip, members, text_member(b"referer", referer)))
         sizes = [len(members) + len(body) for body in bodies]
         bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
         if max(sizes) > self._members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
@@ -159,7 +164,7 @@ class Routes:
         seq = group.open(bound, len(bodies))
         known = self._read_visitor(cookie, group.now_s)
         visitor, birth_s = known or (self._mint(), group.now_s)
-        hits = group.builder.beacons(seq, visitor, members, bodies, new=known is None)
+        hits = group.builder.beacons(seq, visitor, KNOWN if known else NEW, members, bodies)
         if known is None or group.now_s - birth_s > self._renew_s:
             https = trusted and self._addresses.https(address, proto)
             lines += self._visitors.set_cookie(visitor, birth_s, https=https)

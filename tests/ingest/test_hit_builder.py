@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import schemas
-from ingest.hit_builder import HIT_FIXED_BYTES, HitBuilder, text_member
+from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN, NEW, HitBuilder, common_members, json_text, text_member
 from schemas.hit import KEY_END, KEY_START, Hit
 
 SCHEMA = json.loads((Path(schemas.__file__).parent / "hit.schema.json").read_text())
@@ -53,21 +53,25 @@ def test_the_schema_is_a_schema_and_refuses_what_is_no_hit():
 
 
 @given(
-    st.tuples(IDS, IDS), st.integers(0, (1 << 63) - 1), st.integers(0, MS_MAX), st.booleans(), st.tuples(BYTES, BYTES)
+    st.tuples(IDS, IDS),
+    st.integers(0, (1 << 63) - 1),
+    st.integers(0, MS_MAX),
+    st.booleans(),
+    st.tuples(BYTES, BYTES, BYTES),
 )
 def test_pixel_hits(ids, seq, now_ms, new, texts):
-    (spool_id, visitor_id), (agent, query) = ids, texts
+    (spool_id, visitor_id), (agent, referer, query) = ids, texts
     builder = HitBuilder(spool_id.decode())
     builder.at(now_ms)
-    members = text_member(b"user_agent", agent) + text_member(b"query", query)
-    payload = builder.pixel(seq, visitor_id, new, members)
+    members = common_members(json_text(agent), b"")
+    payload = builder.pixel(seq, visitor_id, NEW if new else KNOWN, members, json_text(referer), json_text(query))
     hit = msgspec.json.decode(payload, type=Hit)
     VALID.validate(orjson.loads(payload))
     assert payload[KEY_START:KEY_END] == visitor_id
-    assert len(payload) <= HIT_FIXED_BYTES + len(members)
+    assert len(payload) <= HIT_FIXED_BYTES + len(members) + len(json_text(referer)) + len(json_text(query))
     assert hit == Hit(
         visitor_id.decode(), 1, spool_id.decode(), seq, now_ms, "pixel", visitor_id.decode(), new,
-        user_agent=text(agent), query=text(query),
+        user_agent=text(agent), referer=text(referer), query=text(query),
     )  # fmt: skip
 
 
@@ -75,9 +79,9 @@ def test_pixel_hits(ids, seq, now_ms, new, texts):
 def test_beacon_hits(visitor_id, seq, new, referer, events):
     builder = HitBuilder("00000000000000ff")
     builder.at(1_700_000_000_123)
-    members = text_member(b"ip", b"192.0.2.0") + text_member(b"referer", referer)
+    members = text_member(b"ip", b"192.0.2.0") + text_member(b"referer", json_text(referer))
     bodies = [orjson.dumps(event) for event in events]
-    payloads = builder.beacons(seq, visitor_id, members, bodies, new=new)
+    payloads = builder.beacons(seq, visitor_id, NEW if new else KNOWN, members, bodies)
     assert len(payloads) == len(events)
     for place, (payload, event) in enumerate(zip(payloads, events, strict=True)):
         hit = msgspec.json.decode(payload, type=Hit)
@@ -90,7 +94,7 @@ def test_beacon_hits(visitor_id, seq, new, referer, events):
 def test_bytes_stand_as_documented():
     builder = HitBuilder("00000000000000ff")
     builder.at(1)
-    assert builder.pixel(7, b"00000000000000ab", True, b',"query":"a"') == (
+    assert builder.pixel(7, b"00000000000000ab", NEW, b"", b"", b"a") == (
         b'{"key":"00000000000000ab","v":1,"spool_id":"00000000000000ff","spool_seq":7,"received_at":1,'
         b'"source":"pixel","visitor_id":"00000000000000ab","new_visitor":true,"query":"a"}'
     )
