@@ -3,7 +3,7 @@
 - The data directory, the port and the cluster's id outlive the process: after kill -9, `start` goes on where it was.
 - Nothing is replicated (all factors are 1), a topic is made only by whoever asks for it, and a group's first rebalance
   waits for nobody.
-- It ends with the process that started it, however that ends, where util-linux is there (`setpriv`).
+- Tied, it ends with the thread that started it, however that ends, where util-linux is there (`setpriv`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class KafkaServer:
     """One node. `directory` holds its configuration, its log file and its data; the port is chosen once if it is 0.
 
     `heap_mib` MiB of Java heap. `users` (name to password) opens a second listener, `sasl_servers`, that wants SASL
-    PLAIN. `overrides` are lines of server.properties.
+    PLAIN. `overrides` are lines of server.properties. `tied`: start it from the main thread.
     """
 
     def __init__(  # noqa: PLR0913  all but two have defaults
@@ -47,6 +47,7 @@ class KafkaServer:
         heap_mib: int = 768,
         users: Mapping[str, str] | None = None,
         overrides: Mapping[str, str] | None = None,
+        tied: bool = False,
     ) -> None:
         self.directory = directory
         self.log_path = directory / "server.log"
@@ -57,6 +58,7 @@ class KafkaServer:
         self.port, self._controller_port, self._sasl_port = port or free[0], free[1], free[2]
         self._users = dict(users or {})
         self._overrides = dict(overrides or {})
+        self._tied = tied
 
     @property
     def bootstrap_servers(self) -> str:
@@ -90,7 +92,7 @@ class KafkaServer:
             shutil.rmtree(data, ignore_errors=True)
             self._format(properties)
         command = self._java("kafka.Kafka", str(properties))
-        if shutil.which("setpriv"):
+        if self._tied and shutil.which("setpriv"):
             command = ["setpriv", "--pdeathsig", "TERM", *command]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603  a command of ours

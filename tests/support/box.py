@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 START_S_MAX = 60.0
+FOREIGN = ("HITSTREAM_", "CLICKHOUSE_", "KAFKA_")
 
 
 def free_ports(count: int) -> list[int]:
@@ -30,15 +31,20 @@ def free_ports(count: int) -> list[int]:
 
 
 class Box:
-    """One `hitstream up` on a data directory; may be killed and started again on the same one."""
+    """One `hitstream up` on a data directory; may be killed and started again on the same one.
 
-    def __init__(self, data_dir: Path, *, collectors: int = 2, workers: int = 2, **settings: Any) -> None:
+    `kafka`: bootstrap servers; without, its log is local.
+    """
+
+    def __init__(
+        self, data_dir: Path, *, collectors: int = 2, workers: int = 2, kafka: str = "", **settings: Any
+    ) -> None:
         self.data_dir = data_dir
         self.port, self.admin_port, self.clickhouse_port = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("HITSTREAM_", "CLICKHOUSE_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
             "HITSTREAM_DATA_DIR": str(data_dir),
             "HITSTREAM_HOST": "127.0.0.1",
             "HITSTREAM_PORT": str(self.port),
@@ -47,6 +53,7 @@ class Box:
             "HITSTREAM_COLLECTORS": str(collectors),
             "HITSTREAM_WORKERS": str(workers),
             "HITSTREAM_CONFIG": str(data_dir.parent / "no-such-file.toml"),
+            **({"KAFKA_BOOTSTRAP_SERVERS": kafka} if kafka else {}),
             **{f"HITSTREAM_{name.upper()}": str(value) for name, value in settings.items()},
         }
 

@@ -38,7 +38,7 @@ def unique(name: str) -> str:
 def kafka_server(tmp_path_factory) -> Iterator[KafkaServer]:
     """A local Apache Kafka with a listener that wants a login; shared, so nobody kills it."""
     with KafkaServer(
-        tmp_path_factory.mktemp("kafka"), local_jars(), heap_mib=HEAP_MIB, users={USER: PASSWORD}
+        tmp_path_factory.mktemp("kafka"), local_jars(), heap_mib=HEAP_MIB, users={USER: PASSWORD}, tied=True
     ) as server:
         yield server
 
