@@ -11,7 +11,7 @@ BENCH := $(VENV)/.bench
 # Byte code is compiled when it is first used: most of what pip would compile never is.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: help install demo test check soak bench clean
+.PHONY: help install demo kafka test check soak bench clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -46,8 +46,11 @@ $(BENCH): $(TOOLS)
 	$(PIP_INSTALL) --editable '.[embedded,test,bench]'
 	@touch $@
 
-demo: $(BOX) ## run the box on free ports, send shop traffic, show ledger and reports; KEEP=1 leaves it running
-	@$(BIN)/hitstream demo $(if $(KEEP),--keep)
+demo: $(BOX) ## run the box on free ports, send shop traffic, show ledger and reports; KEEP=1 leaves it running, KAFKA=1 goes through Kafka
+	@$(BIN)/hitstream demo $(if $(KEEP),--keep) $(if $(KAFKA),--kafka)
+
+kafka: $(BOX) ## run a local Apache Kafka until Ctrl-C; needs Java 17 and Maven
+	@$(BIN)/hitstream kafka
 
 test: $(TOOLS) ## run the tests, under 10 minutes
 	$(BIN)/python -m pytest -m 'not soak'

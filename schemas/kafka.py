@@ -95,10 +95,13 @@ def explained(error: Exception, server: str) -> RetryError:
         why = "nothing listens there"
     elif isinstance(error, TimeoutError):
         why = "no answer in time"
-    else:
+    elif isinstance(error, ConnectionError) or type(error).__name__ == "KafkaConnectionError":
         why = f"{_text(error)}; is HITSTREAM_KAFKA_SECURITY_PROTOCOL what the port speaks?"
+    else:
+        why = _text(error)
     return RetryError(f"{where}: {why}")
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name, text = type(error).__name__, str(error)
+    return text if name in text else f"{name}: {text}" if text else name

@@ -7,13 +7,14 @@ held against what the sender knows it sent, the funnel, the attribution, and the
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -30,6 +31,8 @@ from benchmarks.load import LoadReport, send_shop
 from infra.command.accounts import read_ledger
 from infra.command.database import show_report
 from infra.command.errors import UserError
+from infra.command.local_kafka import start_kafka
+from infra.command.settings_page import variable_of
 from infra.ledger import Ledger
 from schemas.settings import Settings, child_environment, load
 
@@ -50,39 +53,64 @@ BOX = {
 }
 
 
-def run_demo(*, visitors: int, keep: bool) -> int:
-    """Run the demo and return the exit code: 0 when every hit is accounted for. Raises UserError."""
+def run_demo(*, visitors: int, keep: bool, with_kafka: bool = False) -> int:
+    """Run the demo and return the exit code: 0 when every hit is accounted for. Raises UserError, FatalError."""
     console = Console(highlight=False)
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     DATA_DIR.mkdir()
-    box = _start()
+    given = load().kafka_bootstrap_servers if with_kafka else ""
+    broker = start_kafka(load(), DATA_DIR / "kafka", _step(console)) if with_kafka and not given else None
+    kafka = _kafka(given or (broker.bootstrap_servers if broker else ""))
+    box = None
     leave = False
     try:
+        box = _start(kafka)
         with _progress(console) as progress:
-            settings = _wait_started(box, progress)
+            settings = _wait_started(box, kafka, progress)
             report = _send(settings, visitors, progress)
             ledger = _wait_drained(settings, progress)
         good = _show(console, settings, report, ledger)
         leave = keep and good
     finally:
-        if not leave:
+        if box and not leave:
             _stop(box)
-    _say_what_next(console, settings, box.pid if leave else 0)
+        if broker and not leave:
+            broker.stop()
+    _say_what_next(console, settings, kafka, [process.pid for process in (box, broker) if process] if leave else [])
     return 0 if good else 1
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _kafka(servers: str) -> dict[str, str]:
+    """Return the settings of a box on these brokers, on a topic of its own; {} without brokers: the log is local."""
+    name = f"hitstream-demo-{secrets.token_hex(4)}"
+    return {"kafka_bootstrap_servers": servers, "kafka_topic": name, "kafka_group": name} if servers else {}
+
+
+def _variables(kafka: dict[str, str]) -> dict[str, str]:
+    return {variable_of(name, Settings.model_fields[name]): value for name, value in kafka.items()}
+
+
+def _step(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(f"[dim]kafka [/] {text}")
+
+
+def _start(kafka: dict[str, str]) -> subprocess.Popen[bytes]:
     environment = child_environment(HITSTREAM_DATA_DIR=str(DATA_DIR.absolute()), **BOX)
     for name in ("CLICKHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS", "HITSTREAM_CONFIG"):
         environment.pop(name, None)
     program = [sys.executable, "-P", "-m", "infra.command.main", "up"]
     with (DATA_DIR / "up.log").open("wb") as log:
         return subprocess.Popen(  # noqa: S603  our own program
-            program, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            program,
+            env=environment | _variables(kafka),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 
-def _wait_started(box: subprocess.Popen[bytes], progress: Progress) -> Settings:
+def _wait_started(box: subprocess.Popen[bytes], kafka: dict[str, str], progress: Progress) -> Settings:
     """Return the settings that reach the started box."""
     task = progress.add_task("Starting collectors, forwarder, worker and ClickHouse", total=None)
     deadline = time.monotonic() + START_S_MAX
@@ -101,7 +129,7 @@ def _wait_started(box: subprocess.Popen[bytes], progress: Progress) -> Settings:
         admin_port=ports["admin"],
         clickhouse_port=ports["clickhouse"],
         clickhouse_url="",
-        kafka_bootstrap_servers="",
+        **({"kafka_bootstrap_servers": ""} | kafka),
     )
 
 
@@ -189,19 +217,23 @@ def _answers_table(report: LoadReport) -> Table:
     return table
 
 
-def _say_what_next(console: Console, settings: Settings, pid: int) -> None:
+def _say_what_next(console: Console, settings: Settings, kafka: dict[str, str], pids: list[int]) -> None:
     console.print()
-    if not pid:
+    if not pids:
         console.print("[dim]next  [/] make demo KEEP=1     the same, and the box stays for you to query")
         console.print("[dim]or    [/] .venv/bin/hitstream up     a box for real use")
         return
-    reach = {"HITSTREAM_DATA_DIR": DATA_DIR, "HITSTREAM_CLICKHOUSE_PORT": settings.clickhouse_port}
+    reach = {
+        "HITSTREAM_DATA_DIR": DATA_DIR,
+        "HITSTREAM_CLICKHOUSE_PORT": settings.clickhouse_port,
+        **_variables(kafka),
+    }
     place = " ".join([*(f"{name}={value}" for name, value in reach.items()), ".venv/bin/hitstream"])
-    console.print(f"The box runs (pid {pid}): hits at http://127.0.0.1:{settings.port}{settings.pixel_path}")
+    console.print(f"The box runs (pid {pids[0]}): hits at http://127.0.0.1:{settings.port}{settings.pixel_path}")
     console.print(f"[dim]status[/] http://127.0.0.1:{settings.admin_port}/")
     console.print(f"[dim]next  [/] {place} report attribution --model linear", soft_wrap=True)
     console.print(f"[dim]or    [/] {place} sql 'SELECT * FROM sessions LIMIT 10'", soft_wrap=True)  # noqa: S608  shown
-    console.print(f"[dim]stop  [/] kill {pid}")
+    console.print(f"[dim]stop  [/] kill {' '.join(str(pid) for pid in pids)}")
 
 
 def _stop(box: subprocess.Popen[bytes]) -> None:

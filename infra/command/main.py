@@ -72,11 +72,14 @@ def demo(
     *,
     visitors: Annotated[int, typer.Option(min=1, help="How many visitors come.")] = DEMO_VISITORS,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the box running.")] = False,
+    with_kafka: Annotated[
+        bool, typer.Option("--kafka", help="Through Kafka: KAFKA_BOOTSTRAP_SERVERS, else a local Apache Kafka.")
+    ] = False,
 ) -> None:
     """Run a box on free ports, send it shop traffic, and show ledger, funnel and attribution."""
     from infra.command.demo import run_demo
 
-    raise typer.Exit(run_demo(visitors=visitors, keep=keep))
+    raise typer.Exit(run_demo(visitors=visitors, keep=keep, with_kafka=with_kafka))
 
 
 @app.command()
@@ -103,6 +106,14 @@ def clickhouse() -> None:
     from infra.command.foreground import run_clickhouse
 
     raise typer.Exit(run_clickhouse(load()))
+
+
+@app.command()
+def kafka() -> None:
+    """Run a local Apache Kafka, on the data directory: one node, for trying out and for tests. Needs Java and Maven."""
+    from infra.command.local_kafka import run_kafka
+
+    raise typer.Exit(run_kafka(load()))
 
 
 @app.command()

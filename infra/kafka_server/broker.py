@@ -70,6 +70,16 @@ class KafkaServer:
         """Return the address that wants SASL PLAIN."""
         return f"{HOST}:{self._sasl_port}"
 
+    @property
+    def pid(self) -> int:
+        """Return its process id; 0 when it does not run."""
+        return self.process.pid if self.process else 0
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether its process lives."""
+        return self.process is not None and self.process.poll() is None
+
     def __enter__(self) -> Self:
         self.start()
         try:
@@ -103,7 +113,7 @@ class KafkaServer:
         """Return once the node answers. Raises FatalError when it ends, or has not answered by then."""
         deadline_s = time.monotonic() + timeout_s
         while not self.answers():
-            if self.process is None or self.process.poll() is not None:
+            if not self.is_running:
                 raise FatalError(f"Kafka ended; {self.log_path} says:\n{self.log_tail()}")
             if time.monotonic() > deadline_s:
                 raise FatalError(f"Kafka does not answer after {timeout_s:.0f} s; {self.log_path}:\n{self.log_tail()}")
