@@ -245,12 +245,6 @@ def test_one_role_alone(tmp_path, command, names, offset):
         assert parent.stop() == 0
 
 
-def test_kafka_is_refused_clearly_while_it_is_not_there(tmp_path):
-    parent = Parent(tmp_path, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1").start()
-    assert parent.process.wait(WAIT_S) == 2
-    assert "issue 4" in parent.text()
-
-
 @pytest.mark.parametrize(
     ("url", "own"),
     [
