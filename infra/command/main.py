@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from infra.command import report_command
+from infra.command import rejected_command, report_command
 from infra.command.errors import UserError, cause
 from infra.command.logs import silence_libraries
 from schemas.errors import FatalError, RetryError
@@ -29,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(report_command.app, name="report")
+app.add_typer(rejected_command.app, name="rejected")
 
 
 def main() -> None:
