@@ -107,7 +107,12 @@ def test_partitions_are_librdkafkas_consistent_ones(settings):
     rng = Random(seed)
     chosen = {}
     producer = Producer(
-        {"bootstrap.servers": settings.kafka_bootstrap_servers, "partitioner": "consistent", "linger.ms": 50}
+        {
+            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "partitioner": "consistent",
+            "linger.ms": 50,
+            "log_level": 0,
+        }
     )
 
     def delivered(error, message):
