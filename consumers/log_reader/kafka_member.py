@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     CorruptRecordException,
@@ -52,6 +52,7 @@ from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+DEAD_LETTER_NEEDS = (AIOKafkaProducer, AIOKafkaAdminClient, NewTopic)  # kafka_dead_letter.py gets them here
 REFUSED = (IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError)
 FETCH_S_MAX = 1.0
 FETCH_WAIT_MS = 100  # an idle broker answers a fetch after this; a question for the end waits behind it
@@ -103,7 +104,7 @@ class GroupMember:
         except TimeoutError:
             raise RetryError(f"Kafka gave no answer within {timeout_s:g} s") from None
         except KafkaError as error:
-            raise self._explained(error) from error
+            raise explained(error, self._settings.kafka_bootstrap_servers) from error
 
     async def live(self) -> None:
         """Join, and stay until stopped. Raises RetryError or FatalError when the member is of no use any longer."""
@@ -332,14 +333,12 @@ class GroupMember:
         return FencedError(f"the group member ends: {error}")
 
     def _break(self, error: Exception) -> None:
-        known = error if isinstance(error, RetryError | FatalError) else self._explained(error)
+        server = self._settings.kafka_bootstrap_servers
+        known = error if isinstance(error, RetryError | FatalError) else explained(error, server)
         if self._error is None or isinstance(known, FatalError):
             self._error = known
         self._end_logs()
         self._ending.set()
-
-    def _explained(self, error: Exception) -> RetryError:
-        return explained(error, self._settings.kafka_bootstrap_servers)
 
     def _end_logs(self) -> None:
         for log in self.logs:

@@ -18,7 +18,7 @@ from pathlib import Path
 from prometheus_client.registry import REGISTRY, Collector
 
 from infra.child import Life
-from infra.command.event_log import open_log_reader, open_log_writer
+from infra.command.event_log import open_dead_letter, open_log_reader, open_log_writer
 from infra.command.logs import configure
 from infra.command.run_file import run_directory
 from schemas.errors import FatalError, RetryError
@@ -116,10 +116,10 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
     rules = worker_rules(settings)
     reader, why_not = open_log_reader(settings, given.slot, given.of, life.stop, counters)
     _serve_status(name, settings, WorkerMetrics(counters), why_not)
-    with open_client(settings, exact=True) as client:
+    with open_client(settings, exact=True) as client, open_dead_letter(settings) as dead_letter:
         timed = TimedClient(client)
         store = ClickHouseStore(timed, rules.session, settings.clickhouse_cluster)
-        worker = Worker(reader, store, rules, time.time, counters)
+        worker = Worker(reader, store, rules, time.time, counters, dead_letter=dead_letter)
         REGISTRY.register(ProgressMetrics(worker.progress, timed))
         worker.run(life.stop)
     return 0

@@ -5,7 +5,8 @@ Whatever opens a log comes here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from schemas.settings import Settings
 from schemas.topics import HITS
 
 if TYPE_CHECKING:
+    from consumers.dead_letter import DeadLetter
     from consumers.log_reader.port import LogReader
     from consumers.metrics import WorkerCounters
     from ingest.log_writer.port import LogWriter
@@ -63,6 +65,21 @@ def open_log_reader(
     disk = settings.sync == "disk"
     local = LocalLogReader(log_root(settings.data_dir), worker=worker, workers=workers, disk=disk, wake=wake)
     return local, lambda: ""
+
+
+@contextmanager
+def open_dead_letter(settings: Settings) -> Iterator[DeadLetter | None]:
+    """Give the dead letter that goes with the log: a topic on Kafka; with the local log there is none."""
+    if not uses_kafka(settings):
+        yield None
+        return
+    from consumers.log_reader.kafka_dead_letter import KafkaDeadLetter
+
+    kafka = KafkaDeadLetter(settings)
+    try:
+        yield kafka
+    finally:
+        kafka.close()
 
 
 def log_ends(settings: Settings) -> dict[int, int]:
