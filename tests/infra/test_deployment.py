@@ -233,3 +233,10 @@ def test_the_health_check_exits_as_docker_expects(admin):
     assert failed.returncode == 1
     assert "503" in failed.stderr
     assert "usage" in run("nonsense").stderr
+
+
+@pytest.mark.parametrize("name", ["docs/deployment.md", "docs/embedded-clickhouse.md", "infra/prometheus/alerts.yml"])
+def test_pages_name_settings_that_are_there(name):
+    named = set(re.findall(r"\bHITSTREAM_[A-Z_]*[A-Z]\b", (ROOT / name).read_text()))
+    assert named
+    assert named - {"HITSTREAM_CONFIG"} <= {row.variable for row in rows()}
