@@ -23,6 +23,7 @@ from aiohttp import web
 from infra.admin import admin_app, is_loopback, serve_admin
 from infra.command import run_file
 from infra.command.errors import UserError
+from infra.command.event_log import stable_instance, uses_kafka
 from infra.command.sockets import listening, port_of, public_sockets
 from infra.fleet import FleetStatus
 from infra.supervisor import ChildSpec, Supervisor
@@ -155,6 +156,8 @@ class Box:
             decided["HITSTREAM_PORT"] = str(self._ports["public"])
         if self._embedded:
             decided["HITSTREAM_CLICKHOUSE_PORT"] = str(self._ports["clickhouse"])
+        if self.command == "up" and uses_kafka(self._settings):
+            decided["HITSTREAM_KAFKA_INSTANCE_ID"] = stable_instance(self._settings, self.data_dir)
         return child_environment(**decided)
 
     def _start_takers(self, supervisor: Supervisor) -> None:

@@ -114,9 +114,12 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
 
     counters = WorkerCounters()
     rules = worker_rules(settings)
-    reader, why_not = open_log_reader(settings, given.slot, given.of, life.stop, counters)
-    _serve_status(name, settings, WorkerMetrics(counters), why_not)
+    why_not: list[Callable[[], str]] = []
+    _serve_status(name, settings, WorkerMetrics(counters), lambda: why_not[0]() if why_not else "starting")
     with open_client(settings, exact=True) as client, open_dead_letter(settings) as dead_letter:
+        # Last: a member of a consumer group that ends without leaving keeps its partitions idle for a while.
+        reader, keeps = open_log_reader(settings, given.slot, given.of, life.stop, counters)
+        why_not.append(keeps)
         timed = TimedClient(client)
         store = ClickHouseStore(timed, rules.session, settings.clickhouse_cluster)
         worker = Worker(reader, store, rules, time.time, counters, dead_letter=dead_letter)

@@ -5,12 +5,16 @@ Whatever opens a log comes here.
 
 from __future__ import annotations
 
+import secrets
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING
 
 from infra.command.errors import UserError
+from infra.journal.cursor import StateDamageError, StateFile
 from infra.journal.local_log import log_root, partition_count, partition_directory
 from infra.journal.writer import recover
 from schemas.errors import RetryError
@@ -96,3 +100,20 @@ def log_ends(settings: Settings) -> dict[int, int]:
     for partition in range(partition_count(root) or 0):
         ends[partition], _ = recover(partition_directory(root, partition))
     return ends
+
+
+def stable_instance(settings: Settings, data_dir: Path) -> str:
+    """Return the name of this box's workers for static membership: set, or made once and kept with the data.
+
+    So a worker that was killed has its partitions again at once; the group would else wait for its session to run out.
+    The host's name is part of it: a copied data directory is another box.
+    """
+    if settings.kafka_instance_id:
+        return settings.kafka_instance_id
+    file = StateFile(data_dir / "kafka-instance.json", disk=False)
+    with suppress(StateDamageError):
+        if known := file.read():
+            return f"{socket.gethostname()}-{known['id']}"
+    made = secrets.token_hex(4)
+    file.write({"id": made})
+    return f"{socket.gethostname()}-{made}"
