@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import docker
 import pytest
-from docker.errors import DockerException
 from testcontainers.community.kafka import KafkaContainer
 
 from infra.kafka_server.broker import KafkaServer
@@ -57,13 +56,7 @@ def kafka_servers(request) -> Iterator[str]:
 
 
 def _docker_runs() -> bool:
-    try:
-        client = docker.from_env()
-    except DockerException:
+    """The client may be there without its engine."""
+    if shutil.which("docker") is None:
         return False
-    try:
-        return bool(client.ping())
-    except DockerException:
-        return False
-    finally:
-        client.close()
+    return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
