@@ -137,10 +137,16 @@ def _check_definition(statement: Sequence[Token]) -> None:
 
 
 def check_parameters(statement: Sequence[Token], parameters: Mapping[str, str], denied: Denied) -> None:
-    """Raise ServerError 497 if a parameter could stand for a function's name ({x:Identifier})."""
-    if not any(token.is_word("IDENTIFIER") for token in statement):
-        return
-    for value in parameters.values():
+    """Raise ServerError 497 if a parameter could stand for a function's name ({x:Identifier}).
+
+    Only parameters used so are looked at: a site may be called `file`. Where the word stands otherwise, all are.
+    """
+    named = set()
+    for place, token in enumerate(statement):
+        if token.is_word("IDENTIFIER"):
+            brace, name, colon = statement[max(place - 3, 0) : place] if place >= 3 else (token,) * 3
+            named |= {name.text} if (brace.text, colon.text) == ("{", ":") else set(parameters)
+    for value in (parameters[name] for name in named & parameters.keys()):
         plain = value.strip().strip("`\"'")
         if _is_function(plain) or plain.lower() in denied.calls or "\\" in value:
             raise errors.denied(f"parameter value {value!r} is off in the embedded ClickHouse")

@@ -71,6 +71,11 @@ def test_headers_say_what_came(server):
         ("SELECT {a:UInt8} + 1", {"param_a": "3"}, "4\n"),
         ("SELECT {a:String}, {b:Array(String)}", {"param_a": "x\\ty", "param_b": "['p','q']"}, "x\\ty\t['p','q']\n"),
         ("SELECT number FROM {t:Identifier}", {"param_t": "one", "database": "system"}, None),
+        (
+            "SELECT count() FROM {t:Identifier} WHERE 'file' = {site:String}",
+            {"param_t": "one", "param_site": "file", "database": "system"},
+            "1\n",
+        ),
         ("SELECT currentDatabase()", {"database": "system"}, "system\n"),
         ("SELECT getSetting('max_threads'), getSetting('async_insert')", {"max_threads": "3"}, "3\tfalse\n"),
         ("SELECT getSetting('max_threads') = 3", {}, "0\n"),
