@@ -53,7 +53,7 @@ kafka: $(BOX) ## run a local Apache Kafka until Ctrl-C; needs Java 17 and Maven
 	@$(BIN)/hitstream kafka
 
 test: $(TOOLS) ## run the tests, under 10 minutes
-	$(BIN)/python -m pytest -m 'not soak'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak'
 
 check: $(TOOLS) ## lint, format, types, import law
 	$(BIN)/ruff check .
