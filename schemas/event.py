@@ -9,9 +9,6 @@ import msgspec
 
 ZERO = Decimal(0)
 
-# The columns that say where a row came from are the batch's, not the event's.
-ORIGIN_COLUMNS = ("log_partition", "log_offset", "batch_first", "batch_last")
-
 
 class Item(NamedTuple):
     """One item of a cart or order; `price` in major units of the event's currency."""
