@@ -49,11 +49,6 @@ class SendReport:
         """Hits answered 2xx."""
         return len(self.acknowledged)
 
-    @property
-    def requests_per_s(self) -> float:
-        """Answered requests per second of the run."""
-        return self.answered / self.seconds if self.seconds else 0.0
-
     def latency_us(self, quantile: float) -> int:
         """Return the answer time that a share `quantile` in [0, 1] of the answers did not exceed; 0 without any."""
         if not self.latencies_us:

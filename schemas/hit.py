@@ -16,7 +16,6 @@ HIT_VERSION = 1
 PREFIX = b'{"key":"'
 KEY_START = len(PREFIX)
 KEY_END = KEY_START + 16
-NO_VISITOR = "0000000000000000"
 
 NAME = re.compile(r"([0-9a-f]{16}):(0|[1-9][0-9]{0,19})")
 
