@@ -160,9 +160,14 @@ class KafkaServer:
         return ["java", *options, "-cp", f"{self._jars}/*", main, *arguments]
 
     def _format(self, properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = self._java(
-            "kafka.tools.StorageTool", "format", "--standalone", "--config", str(properties), "--cluster-id", cluster
+            "kafka.tools.StorageTool",
+            "format",
+            "--standalone",
+            "--config",
+            str(properties),
+            "--cluster-id",
+            cluster_id(),
         )
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  a command of ours
         if done.returncode:
@@ -209,6 +214,13 @@ class KafkaServer:
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl_plaintext.plain.sasl.jaas.config": f"{module} required {users};",
         }
+
+
+def cluster_id() -> str:
+    """Return a new cluster id as Kafka makes them; one with a leading dash would be read as an option."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return text
 
 
 def free_ports(count: int) -> list[int]:

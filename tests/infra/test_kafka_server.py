@@ -2,11 +2,12 @@
 
 import os
 import stat
+import uuid
 
 import pytest
 from support.kafka import HEAP_MIB, local_jars
 
-from infra.kafka_server.broker import KafkaServer
+from infra.kafka_server.broker import KafkaServer, cluster_id
 from infra.kafka_server.jars import INSTALL, MissingToolError, check_tools, ensure_jars, jars_directory
 from schemas.errors import FatalError
 
@@ -74,6 +75,12 @@ def test_a_fetch_that_fails_says_why_and_leaves_nothing(tools, tmp_path):
         ensure_jars(tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["kafka.lock"]
     assert not jars_directory(tmp_path / "cache").exists()
+
+
+def test_a_cluster_id_is_never_read_as_an_option(monkeypatch):
+    drawn = iter([uuid.UUID(bytes=b"\xfb" * 16), uuid.UUID(bytes=b"\x00" * 16)])
+    monkeypatch.setattr(uuid, "uuid4", lambda: next(drawn))
+    assert cluster_id() == "A" * 22
 
 
 def test_a_node_that_cannot_start_says_what_its_log_says(tmp_path):
