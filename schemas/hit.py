@@ -27,7 +27,9 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 
     `key` is the log key: the visitor id, or a random value where there is no visitor. `spool_id` (16 hex
     digits) and `spool_seq` are the hit's name. `received_at` is in ms since 1970 UTC. A pixel hit carries the
-    request's raw `query`; a beacon or server hit carries its parsed JSON `event`. Header values are text:
+    request's raw `query`; a beacon, server or denied hit carries its JSON `event`. `consent` is the verdict
+    (`schemas/consent.py`): of a denied hit there is no visitor, and only what names nobody. `ch_*` are the client hints
+    Sec-CH-UA*. `visitor_before` is what yesterday's salt makes of a cookieless visitor, or "". Header values are text:
     UTF-8 where they are UTF-8, else latin-1. `ip` is what `ip_keep` left of the client address, or "". `replay_of` is
     the name of the rejected hit that this one replays, or "".
     """
@@ -44,9 +46,17 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     user_agent: str = ""
     referer: str = ""
     accept_language: str = ""
+    ch_ua: str = ""
+    ch_ua_mobile: str = ""
+    ch_ua_platform: str = ""
+    ch_ua_platform_version: str = ""
+    ch_ua_model: str = ""
+    ch_ua_full_version_list: str = ""
     query: str = ""
     event: dict[str, Any] | None = None
     replay_of: str = ""
+    consent: str = ""
+    visitor_before: str = ""
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -13,9 +13,8 @@ import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import available_timezones
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -24,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from schemas.site import DEFAULT_SITE, Site
 from schemas.topics import HITS
 
 Network = IPv4Network | IPv6Network
@@ -34,22 +34,6 @@ GIB = 1024 * MIB
 
 class SettingsError(Exception):
     """The settings cannot be used; the message names each wrong one and where it came from."""
-
-
-class Site(BaseModel):
-    """One site: what a `[sites.ID]` table of hitstream.toml may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    domains: tuple[str, ...] = Field(default=(), description="Domains of the site; a referrer on one is internal.")
-    timezone: str = Field(default="UTC", description="IANA time zone that cuts the site's days in reports.")
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            raise ValueError(f"{value!r} is no IANA time zone")
-        return value
 
 
 class Settings(BaseSettings):
@@ -228,6 +212,7 @@ class Settings(BaseSettings):
 
     # sites
     sites: dict[str, Site] = Field(default_factory=dict, description="Known sites; none: every well-formed id passes.")
+    default_site: Site = Field(default=DEFAULT_SITE, description="What holds for a site without a table.")
 
     @field_validator("kafka_bootstrap_servers")
     @classmethod
@@ -256,6 +241,10 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
         return init_settings, env_settings, toml
+
+    def site(self, site_id: str) -> Site:
+        """Return what holds for a site id, defined or not."""
+        return self.sites.get(site_id, self.default_site)
 
     @property
     def clickhouse_address(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from rich.table import Table
 
 from schemas.settings import Settings, in_environment
+from schemas.site import Site
 
 HEAD = """# Settings
 
@@ -21,13 +22,17 @@ the values in force. This page is written by `hitstream settings --markdown`.
 FOOT = """
 ## Sites
 
-A table per site in `hitstream.toml`; with none, every well-formed site id and any Origin is accepted.
+A table per site in `hitstream.toml`; with none, every well-formed site id and any Origin is accepted, by the rules of
+`[default_site]`.
 
 ```toml
 [sites.shop]
 domains = ["shop.example", "shop.example.net"]
 timezone = "Europe/Berlin"
 ```
+
+| of a site | default | meaning |
+| --- | --- | --- |
 """
 SECRET = "password"  # noqa: S105  a part of names
 
@@ -64,7 +69,17 @@ def markdown_page() -> str:
         meaning = row.meaning + (f" Values: {row.values}." if row.values else "")
         cells = (f"`{row.name}`", f"`{row.variable}`", row.default, meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return HEAD + "\n".join(lines) + "\n" + FOOT
+    return HEAD + "\n".join(lines) + "\n" + FOOT + _site_lines()
+
+
+def _site_lines() -> str:
+    lines = []
+    for name, field in Site.model_fields.items():
+        default = f"`{_plain(field.default)}`" if field.default else "empty" if field.default == "" else "none"
+        values = _values(field)
+        meaning = (field.description or "") + (f" Values: {values}." if values else "")
+        lines.append(f"| `{name}` | {default} | {meaning} |\n")
+    return "".join(lines)
 
 
 def settings_table(settings: Settings) -> Table:
@@ -106,6 +121,8 @@ def _plain(value: Any) -> str:  # noqa: ANN401  the value of any setting
         return "true" if value else "false"
     if isinstance(value, tuple):
         return " ".join(str(part) for part in value)
+    if isinstance(value, BaseModel):
+        return " ".join(f"{name}={_plain(set_to)}" for name, set_to in value if name in value.model_fields_set)
     if isinstance(value, dict):
         return " ".join(value)
     return str(value)
