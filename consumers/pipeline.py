@@ -20,10 +20,10 @@ from consumers.enrich.event import enrich
 from consumers.log_reader.port import Record
 from consumers.session_state import SessionState, VisitorKey
 from consumers.sessionize import sessionize
-from consumers.validate import Limits, validate
 from schemas.event import Event
 from schemas.hit import Hit
 from schemas.rejection import Reason, Rejection
+from schemas.validate import Limits, validate
 
 NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 SITE_CHARS_MAX = 64

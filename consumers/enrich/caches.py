@@ -1,6 +1,6 @@
 """The enrichment's caches, so that their hit counts can be exported and tests can empty them.
 
-Promise: every cache of `consumers.enrich` is listed here and is bounded (`maxsize`).
+Promise: every cache of `consumers.enrich` and of the steps in `schemas` is listed here and is bounded (`maxsize`).
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from functools import _CacheInfo, _lru_cache_wrapper
 from types import MappingProxyType
 from typing import Any
 
-from consumers.enrich import agent, campaign, channel, language, page
+from consumers.enrich import agent, campaign, channel, domain
+from schemas import language, page
 
 CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
     {
         "agent": agent.described,
         "page": page.split_cached,
-        "registrable_domain": page.domain_cached,
-        "public_suffix": page.public_suffix,
+        "registrable_domain": domain.domain_cached,
+        "public_suffix": domain.public_suffix,
         "campaign": campaign.campaign_cached,
         "channel": channel.channel_cached,
         "source_category": channel.source_category,

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from consumers.pipeline import Rules
-from consumers.validate import Limits
 from consumers.worker import WorkerRules
 from schemas.session import SessionRule
 from schemas.settings import Settings
+from schemas.validate import limits_of
 
 
 def worker_rules(settings: Settings) -> WorkerRules:
     """Return the worker's rules; settings are in seconds, rules in ms."""
-    limits = Limits(
-        sites=frozenset(settings.sites) or None,
-        event_age_ms_max=settings.event_age_s_max * 1000,
-        event_ahead_ms_max=settings.event_ahead_s_max * 1000,
-        items_max=settings.items_max,
-        properties_max=settings.properties_max,
-        field_chars_max=settings.field_chars_max,
-    )
     session = SessionRule(
         gap_ms=settings.session_gap_s * 1000,
         length_ms_max=settings.session_length_s_max * 1000,
         event_ids_max=settings.session_event_ids_max,
     )
     return WorkerRules(
-        rules=Rules(limits, {name: site.domains for name, site in settings.sites.items()}),
+        rules=Rules(limits_of(settings), {name: site.domains for name, site in settings.sites.items()}),
         session=session,
         session_keep_ms=settings.session_cache_horizon_s * 1000,
         batch_rows_max=settings.batch_rows_max,

@@ -13,9 +13,9 @@ from consumers.deduplicate import Marks
 from consumers.pipeline import Rules, finish, prepare
 from consumers.session_state import SessionState
 from consumers.store import Resume
-from consumers.validate import Limits
 from schemas.hit import name_text
 from schemas.session import SessionRule
+from schemas.validate import Limits
 
 RULE = SessionRule(event_ids_max=3)
 RULES = Rules(Limits(), {})

@@ -16,11 +16,11 @@ from consumers.deduplicate import Marks
 from consumers.log_reader.port import FencedError, Registered
 from consumers.pipeline import Rules, finish, prepare
 from consumers.session_state import SessionState
-from consumers.validate import Limits
 from consumers.worker import Worker, WorkerRules
 from schemas.errors import RetryError
 from schemas.rejection import Reason
 from schemas.session import SessionRule
+from schemas.validate import Limits
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "rejected.schema.json").read_text())
 SESSION = SessionRule()

@@ -13,10 +13,10 @@ from consumers.decode import decode
 from consumers.deduplicate import Marks
 from consumers.pipeline import Rules, finish, prepare, replayed_names
 from consumers.session_state import SessionState
-from consumers.validate import Limits
 from schemas.hit import name_text, parsed_name
 from schemas.rejection import Reason
 from schemas.session import SessionRule
+from schemas.validate import Limits
 
 RULES = Rules(Limits(), {})
 OLD = name_text(9, 4)

@@ -18,9 +18,9 @@ from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.pipeline import Rules, finish, lookups, prepare
 from consumers.session_state import SessionState
-from consumers.validate import Limits
 from schemas.rejection import Reason
 from schemas.session import SessionRule
+from schemas.validate import Limits
 
 RULES = Rules(Limits(), {})
 RULE = SessionRule()

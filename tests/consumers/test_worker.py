@@ -11,10 +11,10 @@ from consumers.clickhouse_store import ClickHouseStore
 from consumers.log_reader.port import FencedError, Registered
 from consumers.metrics import WorkerCounters, WorkerMetrics
 from consumers.pipeline import Rules
-from consumers.validate import Limits
 from consumers.worker import CONTRADICTIONS_MAX, Worker, WorkerRules
 from schemas.errors import FatalError, RetryError
 from schemas.session import SessionRule
+from schemas.validate import Limits
 
 RULES = WorkerRules(
     rules=Rules(Limits(), {}),

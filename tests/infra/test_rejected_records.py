@@ -9,7 +9,6 @@ from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.pipeline import Rules, finish, prepare
 from consumers.session_state import SessionState
-from consumers.validate import Limits
 from infra.command import rejected_records
 from infra.command.errors import UserError
 from infra.command.rejected import judged
@@ -17,6 +16,7 @@ from infra.command.rejected_records import newest, pages, present, reasons, want
 from infra.migrate import migrate
 from schemas.hit import name_text
 from schemas.session import SessionRule
+from schemas.validate import Limits
 
 RULE = SessionRule()
 ONLY_SHOP = Rules(Limits(sites=frozenset({"shop"})), {})

@@ -25,12 +25,12 @@ from consumers.deduplicate import Marks
 from consumers.pipeline import Rules, finish, prepare
 from consumers.rows import event_columns
 from consumers.session_state import SessionState
-from consumers.validate import Limits
 from consumers.worker import Worker, WorkerRules
 from ingest.forwarder_cursor import ledger_view
 from schemas.errors import FatalError, RetryError
 from schemas.hit import name_text
 from schemas.session import SessionRule
+from schemas.validate import Limits
 
 RULES = WorkerRules(
     rules=Rules(Limits(), {}),

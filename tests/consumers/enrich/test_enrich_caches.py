@@ -7,16 +7,18 @@ import importlib
 import pkgutil
 
 import consumers.enrich
+import schemas
 from consumers.enrich.caches import CACHES, cache_info
-from consumers.enrich.language import language
+from schemas.language import language
 
 
 def test_every_cache_is_listed_and_bounded():
     found = set()
-    for module in pkgutil.iter_modules(consumers.enrich.__path__, "consumers.enrich."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, functools._lru_cache_wrapper):
-                found.add(value)
+    for package in (consumers.enrich, schemas):
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            for value in vars(importlib.import_module(module.name)).values():
+                if isinstance(value, functools._lru_cache_wrapper):
+                    found.add(value)
     assert found == set(CACHES.values())
     assert all(info.maxsize for info in cache_info().values())
 

@@ -9,7 +9,7 @@ from support.growth import grows_linearly
 
 from consumers.enrich.campaign import NO_CAMPAIGN
 from consumers.enrich.channel import channel, referrer_cached, referrer_host
-from consumers.enrich.page import PAGE_CACHED_CHARS_MAX
+from schemas.page import PAGE_CACHED_CHARS_MAX
 
 
 @pytest.mark.parametrize(

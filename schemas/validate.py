@@ -1,4 +1,8 @@
-"""Step 3: a hit's parameters become an Event, or a rejection with a closed reason. Pure; the rules are CONTRACT's."""
+"""The worker's step 3: a hit's parameters become an Event, or a rejection with a closed reason. Pure.
+
+The rules are CONTRACT's. They stand here because the collector judges server events by them too: one implementation,
+so that what it accepts is what the worker takes.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,15 @@ from typing import Any
 
 import msgspec
 
-from consumers.enrich.language import language
-from consumers.enrich.page import Page, split_page
-from consumers.enrich.screen import screen
-from consumers.parameters import PROPERTY, RejectError, number, parameters
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit
+from schemas.language import language
+from schemas.page import Page, split_page
+from schemas.parameters import PROPERTY, RejectError, number, parameters
 from schemas.rejection import Reason, Rejection
+from schemas.screen import screen
+from schemas.settings import Settings
 
 SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
@@ -39,6 +44,18 @@ class Limits(msgspec.Struct, frozen=True):
     items_max: int = 500
     properties_max: int = 64
     field_chars_max: int = 8192
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits that the settings name; they are in seconds, limits in ms."""
+    return Limits(
+        sites=frozenset(settings.sites) or None,
+        event_age_ms_max=settings.event_age_s_max * 1000,
+        event_ahead_ms_max=settings.event_ahead_s_max * 1000,
+        items_max=settings.items_max,
+        properties_max=settings.properties_max,
+        field_chars_max=settings.field_chars_max,
+    )
 
 
 def validate(hit: Hit, limits: Limits) -> tuple[Event, str] | Rejection:

@@ -1,9 +1,8 @@
-"""Page and referrer addresses: a URL's host, path and query, and the registrable domain of a host.
+"""Page and referrer addresses: a URL's host, path and query. Pure.
 
 Promise: no input raises; the cost is linear in the URL's length. Hosts come out as browsers put them in
 `location.hostname`: lower case, punycode, no port, no user, no trailing dot. The rules follow the WHATWG URL standard
 (url.spec.whatwg.org) for http and https, but repair nothing inside a URL: what a browser would have to mend is no URL.
-No network and no cache directory: the public suffix list is the snapshot inside tldextract.
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
 import idna
-from tldextract import TLDExtract
 
 PAGES_CACHED_MAX = 16_384
 PAGE_CACHED_CHARS_MAX = 1_024  # longer URLs hardly repeat; so the cache stays below 32 MiB of text
-HOSTS_CACHED_MAX = 16_384
 HOST_CHARS_MAX = 253  # RFC 1035, without the trailing dot
 LABEL_CHARS_MAX = 63
 PORT_MAX = 65_535
@@ -28,7 +25,6 @@ _AUTHORITY_END = re.compile(r"[/\\?#]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DOT = re.compile("[.\u3002\uff0e\uff61]")  # what IDNA takes for a dot (UTS 46)
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
-_suffixes = TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
 class Page(NamedTuple):
@@ -45,34 +41,6 @@ class Page(NamedTuple):
 def split_page(url: str) -> Page | None:
     """Return the URL's parts, or None when it is no absolute http(s) URL."""
     return split_cached(url) if len(url) <= PAGE_CACHED_CHARS_MAX else _split(url)
-
-
-def registrable_domain(host: str) -> str:
-    """Return the host's registrable domain ('shop.example.co.uk' -> 'example.co.uk').
-
-    Private suffixes count ('a.github.io' is one, apart from 'b.github.io'), as for a browser's "same site". Under a
-    top level that the list does not know it is the last two labels. An address, a single label like 'localhost' and
-    a bare public suffix are their own domain.
-    """
-    return domain_cached(host) if len(host) <= HOST_CHARS_MAX else host
-
-
-@lru_cache(HOSTS_CACHED_MAX)
-def public_suffix(host: str) -> str:
-    """Return the host's ICANN public suffix ('co.uk'), or '' when it has none. `host` has at most 253 characters."""
-    return _suffixes.extract_str(host).suffix
-
-
-@lru_cache(HOSTS_CACHED_MAX)
-def domain_cached(host: str) -> str:
-    """Return the registrable domain (the cache behind `registrable_domain`)."""
-    found = _suffixes.extract_str(host, include_psl_private_domains=True)
-    if found.suffix:
-        return f"{found.domain}.{found.suffix}" if found.domain else host
-    labels = host.split(".")
-    if host.startswith("[") or labels[-1].isdigit():
-        return host
-    return ".".join(labels[-2:])  # publicsuffix.org/list: "If no rules match, the prevailing rule is '*'"
 
 
 def _split(url: str) -> Page | None:

@@ -1,4 +1,4 @@
-"""Step 3a: a hit's parameters as text, whether they came in a query string or as JSON. Pure.
+"""A hit's parameters as text, whether they came in a query string or as JSON. Pure.
 
 The same names mean the same in both (CONTRACT). Of a repeated parameter the first counts. Names that hitstream does not
 know are dropped here.

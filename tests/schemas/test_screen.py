@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.enrich.screen import UINT16_MAX, screen
+from schemas.screen import UINT16_MAX, screen
 
 
 @pytest.mark.parametrize(

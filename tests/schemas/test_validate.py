@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from support.simulated_hits import BASE_MS, DAY_MS, hit
 
 from consumers.decode import decode
-from consumers.parameters import NUMBERS, TEXT
-from consumers.validate import Limits, event_time, validate
 from schemas.event import Item
 from schemas.hit import Hit
+from schemas.parameters import NUMBERS, TEXT
 from schemas.rejection import Reason, Rejection
+from schemas.validate import Limits, event_time, validate
 
 LIMITS = Limits()
 HIT = orjson.loads(hit())

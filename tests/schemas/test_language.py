@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
-from consumers.enrich.language import LANGUAGE_CHARS_MAX, language
+from schemas.language import LANGUAGE_CHARS_MAX, language
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Page URLs: hosts as browsers name them, nothing but http(s), registrable domains, linear time, no network."""
+"""Page URLs: hosts as browsers name them, nothing but http(s), linear time."""
 
 from __future__ import annotations
 
-import socket
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
-from consumers.enrich.page import PAGE_CACHED_CHARS_MAX, Page, registrable_domain, split_cached, split_page
+from schemas.page import PAGE_CACHED_CHARS_MAX, Page, split_cached, split_page
 
 
 @pytest.mark.parametrize(
@@ -127,36 +126,3 @@ def test_long_urls_are_split_but_not_cached():
     assert page is not None
     assert page.path == url.removeprefix("https://shop.example")
     assert split_cached.cache_info().currsize == 0
-
-
-@pytest.mark.parametrize(
-    ("host", "domain"),
-    [
-        ("shop.example.com", "example.com"),
-        ("example.com", "example.com"),
-        ("a.b.c.example.co.uk", "example.co.uk"),
-        ("a.b.github.io", "b.github.io"),
-        ("one.myshopify.com", "one.myshopify.com"),
-        ("www.xn--mnchen-3ya.de", "xn--mnchen-3ya.de"),
-        ("a.unknown-suffix", "a.unknown-suffix"),
-        ("www.shop.example", "shop.example"),
-        ("a.b.corp", "b.corp"),
-        ("localhost", "localhost"),
-        ("127.0.0.1", "127.0.0.1"),
-        ("[::1]", "[::1]"),
-        ("co.uk", "co.uk"),
-        ("", ""),
-        ("a." * 200 + "example.com", "a." * 200 + "example.com"),
-    ],
-)
-def test_registrable_domain(host, domain):
-    assert registrable_domain(host) == domain
-
-
-def test_the_suffix_list_needs_no_network(monkeypatch):
-    def refuse(*_arguments, **_named):
-        raise AssertionError("the public suffix list went to the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert registrable_domain("never.seen.before.example.org") == "example.org"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumers.parameters import NUMBERS, TEXT, RejectError, from_json, from_query, number
+from schemas.parameters import NUMBERS, TEXT, RejectError, from_json, from_query, number
 from schemas.rejection import Reason
 
 
