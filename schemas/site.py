@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 
 class ServerKey(BaseModel):
@@ -16,7 +15,9 @@ class ServerKey(BaseModel):
 
     id: str = Field(pattern=r"^[a-z0-9]{1,16}$", description="Names the key in lists and logs; no secret.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, in hex.")
-    expires: datetime | None = Field(default=None, description="Refused from then on; rotation sets it on the old key.")
+    expires: AwareDatetime | None = Field(
+        default=None, description="Refused from then on; rotation sets it on the old key."
+    )
 
 
 class Site(BaseModel):
