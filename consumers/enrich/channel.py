@@ -19,16 +19,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from consumers.enrich.campaign import Campaign
-from consumers.enrich.page import (
-    HOST_CHARS_MAX,
-    PAGE_CACHED_CHARS_MAX,
-    normal_host,
-    public_suffix,
-    registrable_domain,
-    split_page,
-)
+from consumers.enrich.page import PAGE_CACHED_CHARS_MAX, public_suffix, registrable_domain, split_page
 from consumers.enrich.tables import AI, CLICK_IDS, NO_CATEGORY, SEARCH, SHOPPING, SOCIAL, SOURCES, VIDEO, Platform
 from schemas.channels import Channel
+from schemas.host import HOST_CHARS_MAX, normal_host
 
 CHANNELS_CACHED_MAX = 8_192
 SOURCES_CACHED_MAX = 8_192
