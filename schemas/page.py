@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
-import idna
+from schemas.host import normal_host
 
 PAGES_CACHED_MAX = 16_384
 PAGE_CACHED_CHARS_MAX = 1_024  # longer URLs hardly repeat; so the cache stays below 32 MiB of text
-HOST_CHARS_MAX = 253  # RFC 1035, without the trailing dot
-LABEL_CHARS_MAX = 63
 PORT_MAX = 65_535
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _AUTHORITY_END = re.compile(r"[/\\?#]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DOT = re.compile("[.\u3002\uff0e\uff61]")  # what IDNA takes for a dot (UTS 46)
-_HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
 class Page(NamedTuple):
@@ -85,20 +81,3 @@ def _is_port(text: str) -> bool:
         return True
     digits = text[1:]
     return text[0] == ":" and len(digits) <= 5 and digits.isascii() and digits.isdigit() and int(digits) <= PORT_MAX
-
-
-def normal_host(name: str) -> str:
-    """Return a host name in lower-case punycode without its trailing dot, or '' when it is no host name."""
-    host = name.lower().removesuffix(".")
-    if len(host) > HOST_CHARS_MAX or max(map(len, _DOT.split(host))) > LABEL_CHARS_MAX:
-        return ""  # before IDNA, whose cost grows with the square of a label's length
-    try:
-        if not host.isascii():
-            host = idna.encode(host, uts46=True).decode("ascii")
-        labels = host.split(".")
-        if labels[-1].isdigit():  # the URL standard: a host that ends in a number is an IPv4 address or nothing
-            return str(IPv4Address(host))
-    except (AddressValueError, UnicodeError):  # idna.IDNAError is a UnicodeError
-        return ""
-    fits = len(host) <= HOST_CHARS_MAX and max(map(len, labels)) <= LABEL_CHARS_MAX
-    return host if fits and _HOST.fullmatch(host) else ""

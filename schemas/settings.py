@@ -10,11 +10,13 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Sequence
+from contextvars import ContextVar
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -23,17 +25,29 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from schemas.site import DEFAULT_SITE, Site
+from schemas.site import DEFAULT_SITE, SITE_ID_PATTERN, Loc, Site, misfits
+from schemas.toml_lines import line_of
 from schemas.topics import HITS
 
 Network = IPv4Network | IPv6Network
+SiteId = Annotated[str, StringConstraints(pattern=SITE_ID_PATTERN)]
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
+_file: ContextVar[Path | None] = ContextVar("file", default=None)
+
+
 class SettingsError(Exception):
-    """The settings cannot be used; the message names each wrong one and where it came from."""
+    """The settings cannot be used; the message names each wrong one and where it came from.
+
+    `problems` are the same without the place.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
 
 
 class Settings(BaseSettings):
@@ -211,7 +225,9 @@ class Settings(BaseSettings):
     kafka_local_heap_mib: int = Field(default=768, ge=256, description="Heap of the local Apache Kafka.")
 
     # sites
-    sites: dict[str, Site] = Field(default_factory=dict, description="Known sites; none: every well-formed id passes.")
+    sites: dict[SiteId, Site] = Field(
+        default_factory=dict, description="Known sites; none: every well-formed id passes."
+    )
     default_site: Site = Field(default=DEFAULT_SITE, description="What holds for a site without a table.")
 
     @field_validator("kafka_bootstrap_servers")
@@ -254,7 +270,7 @@ class Settings(BaseSettings):
 
 def config_file() -> Path:
     """Return the settings file's path; it need not exist."""
-    return Path(os.environ.get("HITSTREAM_CONFIG", "hitstream.toml"))
+    return _file.get() or Path(os.environ.get("HITSTREAM_CONFIG", "hitstream.toml"))
 
 
 def in_environment(variable: str) -> bool:
@@ -262,19 +278,42 @@ def in_environment(variable: str) -> bool:
     return any(name.upper() == variable.upper() for name in os.environ)
 
 
-def load(**overrides: Any) -> Settings:  # noqa: ANN401  values of any setting
-    """Return the settings from environment, file and defaults; `overrides` win. Raises SettingsError."""
+def load(file: Path | None = None, /, **overrides: Any) -> Settings:  # noqa: ANN401  values of any setting
+    """Return the settings from environment, file and defaults; `overrides` win. Raises SettingsError.
+
+    `file` stands in for `config_file()`.
+    """
+    token = _file.set(file)
+    path = config_file()
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
+        wrong = list(
+            misfits(settings.sites, settings.default_site, settings.session_gap_s, settings.session_length_s_max)
+        )
     except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            name = ".".join(str(part) for part in item["loc"])
-            lines.append(f"{name}: {item['msg']} (got {item['input']!r})")
-        where = f"HITSTREAM_* variables and {config_file()}"
-        raise SettingsError("settings cannot be used, see " + where + ":\n  " + "\n  ".join(lines)) from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{config_file()}: {error}") from None
+        wrong = [(item["loc"], item["msg"] + _got(item["loc"], item["input"])) for item in error.errors()]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    finally:
+        _file.reset(token)
+    if wrong:
+        text = path.read_text() if path.is_file() else ""
+        problems = [f"{'.'.join(map(str, loc))}: {message.removeprefix('Value error, ')}" for loc, message in wrong]
+        lines = [_where(text, loc) + problem for (loc, _), problem in zip(wrong, problems, strict=True)]
+        where = f"settings cannot be used, see HITSTREAM_* variables and {path}"
+        raise SettingsError("\n  ".join([f"{where}:", *lines]), problems)
+    return settings
+
+
+def _where(text: str, loc: Loc) -> str:
+    line = line_of(text, [part for part in loc if part != "[key]"])  # pydantic's word for "the key itself"
+    return f"line {line}: " if line else ""
+
+
+def _got(loc: Loc, value: object) -> str:
+    """Return the refused value in words, unless it is a secret or may hold some."""
+    secret = any(word in str(part) for part in loc for word in ("password", "key"))
+    return f" (got {value!r})" if isinstance(value, (str, int, float)) and not secret else ""
 
 
 def child_environment(**extra: str) -> dict[str, str]:

@@ -22,7 +22,8 @@ from consumers.enrich.campaign import Campaign
 from consumers.enrich.domain import public_suffix, registrable_domain
 from consumers.enrich.tables import AI, CLICK_IDS, NO_CATEGORY, SEARCH, SHOPPING, SOCIAL, SOURCES, VIDEO, Platform
 from schemas.channels import Channel
-from schemas.page import HOST_CHARS_MAX, PAGE_CACHED_CHARS_MAX, normal_host, split_page
+from schemas.host import HOST_CHARS_MAX, normal_host
+from schemas.page import PAGE_CACHED_CHARS_MAX, split_page
 
 CHANNELS_CACHED_MAX = 8_192
 SOURCES_CACHED_MAX = 8_192

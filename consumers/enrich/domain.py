@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from tldextract import TLDExtract
 
-from schemas.page import HOST_CHARS_MAX
+from schemas.host import HOST_CHARS_MAX
 
 HOSTS_CACHED_MAX = 16_384
 

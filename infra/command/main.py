@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from infra.command import rejected_command, report_command
+from infra.command import rejected_command, report_command, site_command
 from infra.command.errors import UserError, cause
 from infra.command.logs import silence_libraries
 from schemas.errors import FatalError, RetryError
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(report_command.app, name="report")
 app.add_typer(rejected_command.app, name="rejected")
+app.add_typer(site_command.app, name="site")
 
 
 def main() -> None:

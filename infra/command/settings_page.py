@@ -23,7 +23,7 @@ FOOT = """
 ## Sites
 
 A table per site in `hitstream.toml`; with none, every well-formed site id and any Origin is accepted, by the rules of
-`[default_site]`.
+`[default_site]`. `hitstream site` writes these tables, see [sites](sites.md).
 
 ```toml
 [sites.shop]
@@ -35,6 +35,7 @@ timezone = "Europe/Berlin"
 | --- | --- | --- |
 """
 SECRET = "password"  # noqa: S105  a part of names
+SECRETS_OF_SITE = ("link_key", "keys")
 
 
 class Row(NamedTuple):
@@ -122,7 +123,8 @@ def _plain(value: Any) -> str:  # noqa: ANN401  the value of any setting
     if isinstance(value, tuple):
         return " ".join(str(part) for part in value)
     if isinstance(value, BaseModel):
-        return " ".join(f"{name}={_plain(set_to)}" for name, set_to in value if name in value.model_fields_set)
+        shown = [(name, "(set)" if name in SECRETS_OF_SITE else _plain(set_to)) for name, set_to in value]
+        return " ".join(f"{name}={text}" for name, text in shown if name in value.model_fields_set)
     if isinstance(value, dict):
         return " ".join(value)
     return str(value)
