@@ -93,12 +93,12 @@ class SimulatedPartition:
             self._next = max(self._next, last + 1)
         return found
 
-    def register(self, first: int, last: int, at_ms: int) -> None:
-        self._log.chaos.point(f"register {self.partition} {first}-{last}")
+    def register(self, batch: Registered) -> None:
+        self._log.chaos.point(f"register {self.partition} {batch.first}-{batch.last}")
         if self._log.fenced and self._log.owners.get(self.partition) is not self:
             raise FencedError(f"partition {self.partition} was assigned again")
-        self.registered = self._log.committed[self.partition] = Registered(first, last, at_ms)
-        self._log.chaos.point(f"registered {self.partition} {first}-{last}", retry=True)
+        self.registered = self._log.committed[self.partition] = batch
+        self._log.chaos.point(f"registered {self.partition} {batch.first}-{batch.last}", retry=True)
 
     def end(self) -> int:
         return self._log.end(self.partition)

@@ -191,7 +191,7 @@ class World:
     def _work(self, name: str) -> None:
         worker = self.workers[name]
         if worker is None:
-            store = self.store_of(SimulatedClient(self.clickhouse, self.chaos), RULES.session)
+            store = self.store_of(SimulatedClient(self.clickhouse, self.chaos))
             worker = self.workers[name] = Worker(SimulatedReader(self.log, name), store, RULES, lambda: self.now_s)
             self.log.assign(self._shares)
         before = worker.counters.retries
