@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from consumers.batch import Batch, Loaded
+from consumers.batch_rules import BatchRules
 from consumers.rows import Columns, batch_columns, event_columns, rejected_columns
 from consumers.session_state import VisitorKey
 from consumers.store import Resume
@@ -63,6 +64,8 @@ _COUNTED = """
 SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches
 WHERE topic = {topic:String} AND log_partition = {partition:UInt32}
   AND batch_first = {first:UInt64} AND batch_last = {last:UInt64}"""
+
+_RULES = "SELECT rules FROM batch_rules WHERE name = {name:String}"
 
 # A replay is rare, and its hit may be of any time: this reads the partition's ids whole.
 _REPLAYED = """
@@ -120,9 +123,9 @@ class ClickHouseStore:
     `cluster` is the name of the ClickHouse cluster that has the tables, "" on a single server.
     """
 
-    def __init__(self, client: Client, rule: SessionRule, cluster: str = "") -> None:
+    def __init__(self, client: Client, cluster: str = "") -> None:
         self._client = client
-        self._rule = rule
+        self._kept: set[str] = set()
         self._forget = _FORGET_ON_CLUSTER.format(cluster=cluster) if cluster else _FORGET
 
     def resume(self, topic: str, partition: int, before: int) -> Resume:
@@ -134,12 +137,18 @@ class ClickHouseStore:
         return Resume(marks, int(newest) if events else 0, int(last) if batches else None)
 
     def sessions(
-        self, partition: int, before: int, *, ended_after_ms: int | None = None, visitors: Iterable[VisitorKey] = ()
+        self,
+        partition: int,
+        before: int,
+        rule: SessionRule,
+        *,
+        ended_after_ms: int | None = None,
+        visitors: Iterable[VisitorKey] = (),
     ) -> list[tuple[VisitorKey, Session]]:
-        """Return sessions, whole, as the partition's events before offset `before` make them."""
-        place = {"partition": partition, "before": before, "ids": self._rule.event_ids_max}
+        """Return sessions, whole, as the partition's events before offset `before` make them, ids as `rule` says."""
+        place = {"partition": partition, "before": before, "ids": rule.event_ids_max}
         if ended_after_ms is not None:
-            since = max(ended_after_ms - self._rule.length_ms_max, 0)
+            since = max(ended_after_ms - rule.length_ms_max, 0)
             place |= {"since": since, "ended_after": ended_after_ms}
             return [_session(row) for row in self._client.query(_SESSIONS + _ENDED_AFTER, place)]
         wanted = sorted(visitors)
@@ -165,6 +174,17 @@ class ClickHouseStore:
             for spool_id, spool_seq, replay_of in self._client.query(sql, place):
                 found |= {name_text(int(spool_id), int(spool_seq)), replay_of}
         return found & names
+
+    def keep_rules(self, rules: BatchRules) -> None:
+        """Keep rules under their name; known ones are left alone."""
+        if rules.name not in self._kept and self.rules(rules.name) is None:
+            self._client.insert("batch_rules", {"name": [rules.name], "rules": [rules.text]}, token=rules.name)
+        self._kept.add(rules.name)
+
+    def rules(self, name: str) -> BatchRules | None:
+        """Return the rules that were kept under a name, None where there are none that this release can read."""
+        found = self._client.query(_RULES, {"name": name})
+        return BatchRules.from_text(found[0][0]) if found else None
 
     def counted(self, batch: Batch) -> int:
         """Return how many of a batch's records `batches` counts: all of them once the whole batch is loaded."""

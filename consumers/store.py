@@ -7,8 +7,9 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from consumers.batch import Batch, Loaded
+from consumers.batch_rules import BatchRules
 from consumers.session_state import VisitorKey
-from schemas.session import Session
+from schemas.session import Session, SessionRule
 
 
 class Resume(NamedTuple):
@@ -20,7 +21,7 @@ class Resume(NamedTuple):
 
 
 class Store(Protocol):
-    """The tables `events`, `rejected` and `batches`, as one partition's worker sees them.
+    """The tables `events`, `rejected`, `batches` and `batch_rules`, as one partition's worker sees them.
 
     Everything raises schemas.errors.RetryError when it may be tried again, FatalError when that cannot help.
     """
@@ -30,11 +31,18 @@ class Store(Protocol):
         ...
 
     def sessions(
-        self, partition: int, before: int, *, ended_after_ms: int | None = None, visitors: Iterable[VisitorKey] = ()
+        self,
+        partition: int,
+        before: int,
+        rule: SessionRule,
+        *,
+        ended_after_ms: int | None = None,
+        visitors: Iterable[VisitorKey] = (),
     ) -> list[tuple[VisitorKey, Session]]:
         """Return sessions, whole, as the partition's events before offset `before` make them.
 
-        With `ended_after_ms` all that end at or after it; otherwise all of the `visitors`.
+        With `ended_after_ms` all that end at or after it; otherwise all of the `visitors`. `rule` says how many ids
+        each knows, and how far back one may reach.
         """
         ...
 
@@ -43,6 +51,14 @@ class Store(Protocol):
 
         Names are as `schemas.hit.name_text` writes them.
         """
+        ...
+
+    def keep_rules(self, rules: BatchRules) -> None:
+        """Keep rules under their name, for whoever forms a batch of theirs again; known ones are left alone."""
+        ...
+
+    def rules(self, name: str) -> BatchRules | None:
+        """Return the rules that were kept under a name, None where there are none that this release can read."""
         ...
 
     def counted(self, batch: Batch) -> int:

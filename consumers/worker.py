@@ -2,7 +2,8 @@
 
 - Before a batch is inserted its end is registered, fenced by the assignment; a refused registration ends the partition
   here without an insert.
-- Whoever is assigned a partition re-forms exactly the registered batch and loads it under the same token.
+- Whoever is assigned a partition re-forms exactly the registered batch, by the rules it was registered under, and loads
+  it under the same token.
 - Registering the next batch acknowledges this one, so it happens only after `load` returned.
 - Rejected records go to the dead letter, where there is one, before any row of their batch is inserted.
 - State is rebuilt from `events` and `batches` before the registered batch, never saved.
@@ -17,6 +18,7 @@ from threading import Event as ThreadEvent
 import msgspec
 
 from consumers.batch import Batch, Loaded
+from consumers.batch_rules import BatchRules
 from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
@@ -24,7 +26,7 @@ from consumers.metrics import WorkerCounters
 from consumers.pipeline import Prepared, Rules, finish, lookups, prepare, replayed_names
 from consumers.progress import Progress
 from consumers.session_state import SessionState
-from consumers.store import Store
+from consumers.store import Resume, Store
 from schemas.errors import FatalError, RetryError
 from schemas.session import SessionRule
 
@@ -70,16 +72,18 @@ class PartitionWorker:
         self.backoff_s = BACKOFF_S_MIN
         self._store = store
         self._rules = rules
+        self._todays = self._by = BatchRules.of(rules.rules, rules.session)
         self._clock_s = clock_s
         self._counters = counters
         self._dead_letter = dead_letter
         self._contradictions = 0
         self._marks: Marks | None = None
         self._state = SessionState(rules.session, rules.session_keep_ms)
+        self._done_before = 0
         self._records: list[Record] = []
         self._bytes = 0
         self._since_s = 0.0
-        self._forming: tuple[int, int, int] | None = None
+        self._forming: Registered | None = None
         self._batch: Batch | None = None
         self._prepared: list[Prepared] | None = None
         self._loaded: Loaded | None = None
@@ -108,12 +112,14 @@ class PartitionWorker:
         return max(self.log.end() - self.log.position(), 0), 0.0
 
     def _recover(self) -> None:
-        """Rebuild the state before the registered batch, and take that batch up again.
-
-        A batch that is loaded already is not: under settings that were changed since, it could become other rows.
-        """
+        """Rebuild the state before the registered batch, and take that batch up again unless it is loaded already."""
         log = self.log
+        if self._done_before:
+            resume = self._store.resume(log.topic, log.partition, self._done_before)
+            self._rebuild(self._done_before, self._todays, resume)
+            return
         registered = log.registered
+        self._store.keep_rules(self._todays)
         before = registered.first if registered else 0
         resume = self._store.resume(log.topic, log.partition, before)
         end = registered.last if registered else -1
@@ -124,19 +130,43 @@ class PartitionWorker:
                 f"batches up to {resume.batch_last}: this log is not the one that filled these tables. Restore "
                 "its directory, or point CLICKHOUSE_URL (or the data directory) at an empty database"
             )
-        batch = self._reform(registered) if registered else None
-        loaded = batch is not None and self._store.counted(batch) == len(batch.records)
-        if batch and loaded:
-            before = batch.last + 1
-            resume = self._store.resume(log.topic, log.partition, before)
-        state = SessionState(self._rules.session, self._rules.session_keep_ms, resume.received_at)
-        if before:
-            state.merge(self._store.sessions(log.partition, before, ended_after_ms=state.horizon_ms))
+        batch, by = None, self._todays
+        if registered:
+            batch = self._reform(registered)
+            if self._store.counted(batch) == len(batch.records):
+                before, batch = batch.last + 1, None
+                resume = self._store.resume(log.topic, log.partition, before)
+            else:
+                by = self._rules_of(registered)
+        self._rebuild(before, by, resume)
         self._records = []
-        self._batch = None if loaded else batch
-        self._counters.recovered += self._batch is not None
+        self._batch = batch
+        self._counters.recovered += batch is not None
+
+    def _rebuild(self, before: int, by: BatchRules, resume: Resume) -> None:
+        """Make the state as it was before offset `before`, for what follows and is decided by these rules."""
+        state = SessionState(by.session, self._rules.session_keep_ms, resume.received_at)
+        if before:
+            sessions = self._store.sessions(self.log.partition, before, by.session, ended_after_ms=state.horizon_ms)
+            state.merge(sessions)
+        self._by = by
         self._state = state
         self._marks = Marks(resume.marks)
+
+    def _rules_of(self, registered: Registered) -> BatchRules:
+        """Return the rules that a batch was registered under."""
+        if registered.rules in ("", self._todays.name):
+            return self._todays
+        found = self._store.rules(registered.rules)
+        if found is None:
+            logger.warning(
+                "partition %d: batch %d..%d was registered under rules %s, which ClickHouse lacks; today's hold",
+                self.log.partition,
+                registered.first,
+                registered.last,
+                registered.rules,
+            )
+        return found or self._todays
 
     def _check_ours(self, registered: Registered | None) -> None:
         """Return if the partition is ours: that it went on with another worker is no reason to end this process.
@@ -145,7 +175,7 @@ class PartitionWorker:
         reader will learn of it (RetryError).
         """
         if registered:
-            self.log.register(*registered)
+            self.log.register(registered)
             return
         self._contradictions += 1
         if self._contradictions < CONTRADICTIONS_MAX:
@@ -159,7 +189,8 @@ class PartitionWorker:
             if not fresh and log.position() <= registered.last:
                 raise RetryError(f"records {log.position()}..{registered.last} do not come yet")
             records += fresh
-        return Batch(log.topic, log.partition, *registered, records)
+        first, last, at_ms, _ = registered
+        return Batch(log.topic, log.partition, first, last, at_ms, records)
 
     def _form(self) -> bool:
         """Gather records; when they are enough or old enough, register them as the next batch.
@@ -169,10 +200,10 @@ class PartitionWorker:
         """
         if self._forming is None and not self._gather():
             return False
-        first, last, at_ms = self._forming or (self._records[0].offset, self._records[-1].offset, self._now_ms())
-        self._forming = first, last, at_ms
-        self.log.register(first, last, at_ms)
-        self._batch = Batch(self.log.topic, self.log.partition, first, last, at_ms, self._records)
+        first, last = self._records[0].offset, self._records[-1].offset
+        self._forming = self._forming or Registered(first, last, self._now_ms(), self._by.name)
+        self.log.register(self._forming)
+        self._batch = Batch(self.log.topic, self.log.partition, first, last, self._forming.at_ms, self._records)
         self._forming, self._records, self._bytes = None, [], 0
         return True
 
@@ -199,12 +230,12 @@ class PartitionWorker:
         if batch is None or marks is None:
             raise AssertionError("a batch is loaded after it was formed, with its partition's marks")
         if self._prepared is None:
-            self._prepared = prepare(batch, marks, self._rules.rules)
+            self._prepared = prepare(batch, marks, self._by.rules)
         if self._loaded is None:
             wanted = lookups(self._prepared, self._state)
             if wanted:
                 self._counters.lookups += len(wanted)
-                self._state.merge(self._store.sessions(batch.partition, batch.first, visitors=wanted))
+                self._state.merge(self._store.sessions(batch.partition, batch.first, self._by.session, visitors=wanted))
             names = replayed_names(self._prepared)
             present = self._store.replayed(batch.partition, batch.first, names) if names else set()
             self._loaded = finish(self._prepared, self._state, present)
@@ -217,6 +248,8 @@ class PartitionWorker:
         self._counters.count(batch, self._loaded)
         self._batch = self._prepared = self._loaded = None
         self._buried = False
+        if self._by is not self._todays:  # what it has seen by other rules it must see again by today's
+            self._marks, self._done_before = None, batch.last + 1
 
 
 class Worker:

@@ -7,7 +7,7 @@ so that what it accepts is what the worker takes.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
@@ -38,7 +38,7 @@ _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 class Limits(msgspec.Struct, frozen=True):
     """The settings that validation depends on; `sites` None: every well-formed site id passes."""
 
-    sites: Container[str] | None = None
+    sites: frozenset[str] | None = None
     event_age_ms_max: int = 7 * 86_400_000
     event_ahead_ms_max: int = 600_000
     items_max: int = 500

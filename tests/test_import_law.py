@@ -27,6 +27,7 @@ MAY_IMPORT = {
 ENVIRONMENT_READER = "schemas/settings.py"
 CLICKHOUSE_CLIENT = "consumers/clickhouse_client.py"
 PURE_FILES = (
+    "consumers/batch_rules.py",
     "consumers/decode.py",
     "consumers/pipeline.py",
     "consumers/deduplicate.py",

@@ -2,8 +2,8 @@
 
 - A commit is fenced by the generation and the member id of the assignment its partition came with, whatever the member
   has become since: `AIOKafkaConsumer.commit` would use today's, and none at all once the member was expelled.
-- A commit that is refused, or whose outcome is not known in time, is FencedError, never RetryError. In the second case
-  the member leaves; the next one reads what is committed in a later generation, in which the old commit cannot land.
+- A commit that is refused, or that gets no answer, is FencedError, never RetryError. In the second case the member
+  leaves; the next one reads what is committed in a later generation, in which the old commit cannot land.
 - `registered` and the place to start are read anew after every assignment, before any of its records is taken.
 - A member that gets no records although there are some ends the process (aiokafka #1154, #703).
 - Bounded: aiokafka holds one fetched answer per partition, `kafka_fetch_bytes_max` as compressed.
@@ -275,11 +275,11 @@ class GroupMember:
                     await coordinator.ensure_coordinator_known()
                     self._check(log)
                     response = await coordinator._send_req(request)  # noqa: SLF001  as above
-                error = for_code(response.topics[0][1][0][1])
             except TimeoutError:
                 raise self._fenced(KafkaError("a commit got no answer in time")) from None
-            except KafkaError as raised:
-                error = type(raised)
+            except KafkaError as raised:  # it may be taken yet, even after a second one that names the next batch
+                raise self._fenced(raised) from raised
+            error = for_code(response.topics[0][1][0][1])
             if error is NoError:
                 return
             if error in REFUSED:  # heartbeats hear the same, and lead to the next assignment

@@ -100,11 +100,11 @@ class KafkaPartitionLog:
         self._note_hunger(fed=bool(records or self._ahead))
         return records
 
-    def register(self, first: int, last: int, at_ms: int) -> None:
-        """Commit that the next batch is `first`..`last`. Raises FencedError."""
+    def register(self, batch: Registered) -> None:
+        """Commit that this is the next batch. Raises FencedError."""
         self._check()
-        self._member.commit(self, first, metadata_of(last, at_ms))
-        self._registered = Registered(first, last, at_ms)
+        self._member.commit(self, batch.first, metadata_of(batch))
+        self._registered = batch
 
     def end(self) -> int:
         """Return the offset that the next record written would get at least. Raises FencedError."""

@@ -29,21 +29,21 @@ class Place(NamedTuple):
     expired: int = 0
 
 
-def metadata_of(last: int, at_ms: int) -> str:
-    """Return the metadata of a commit: where the batch that starts at the committed offset ends, and since when."""
-    return orjson.dumps({"last": last, "at_ms": at_ms}).decode()
+def metadata_of(batch: Registered) -> str:
+    """Return the metadata of a commit: what of a batch its committed first offset does not say."""
+    return orjson.dumps({"last": batch.last, "at_ms": batch.at_ms, "rules": batch.rules}).decode()
 
 
 def registered_of(committed: Committed) -> Registered | None:
     """Return what a commit registered; None when it is none of ours."""
     try:
         content = orjson.loads(committed.metadata or "")
-        last, at_ms = content["last"], content["at_ms"]
+        last, at_ms, rules = content["last"], content["at_ms"], content.get("rules", "")
     except (ValueError, KeyError, TypeError):
         return None
-    if not isinstance(last, int) or not isinstance(at_ms, int) or last < committed.offset:
+    if not isinstance(last, int) or not isinstance(at_ms, int) or not isinstance(rules, str) or last < committed.offset:
         return None
-    return Registered(committed.offset, last, at_ms)
+    return Registered(committed.offset, last, at_ms, rules)
 
 
 def place_of(where: str, committed: Committed | None, log_start: int, log_end: int, *, skip_expired: bool) -> Place:

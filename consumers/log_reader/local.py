@@ -87,22 +87,24 @@ class LocalPartitionLog:
             records.append(Record(offset, value[KEY_START:KEY_END] if value.startswith(PREFIX) else b"", value))
         return records
 
-    def register(self, first: int, last: int, at_ms: int) -> None:
-        """Commit that the next batch is `first`..`last`; records before `first` are done and may go.
+    def register(self, batch: Registered) -> None:
+        """Commit that this is the next batch; records before its first are done and may go.
 
         Raises FencedError: the partition is not ours, or the disk refused.
         """
         self._check()
         try:
             if self._disk:
-                self._reader.sync_from(first)
-            write_committed(self._directory, Committed(first, last, at_ms), disk=self._disk)
+                self._reader.sync_from(batch.first)
+            write_committed(self._directory, Committed(*batch), disk=self._disk)
         except OSError as error:
             self.end_assignment()
-            raise FencedError(f"{self._directory}: {first}..{last} could not be committed: {error}") from error
-        self._registered = Registered(first, last, at_ms)
+            raise FencedError(
+                f"{self._directory}: {batch.first}..{batch.last} could not be committed: {error}"
+            ) from error
+        self._registered = batch
         try:
-            self._reader.delete_below(first)
+            self._reader.delete_below(batch.first)
         except OSError as error:  # the next registration tries again
             logger.warning("%s: old segments stay for now: %s", self._directory, error)
 

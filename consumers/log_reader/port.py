@@ -24,11 +24,15 @@ class Record(NamedTuple):
 
 
 class Registered(NamedTuple):
-    """The batch that was last registered for a partition: its first and last offset, and when, in ms since 1970 UTC."""
+    """The batch that was last registered for a partition: its first and last offset, and when, in ms since 1970 UTC.
+
+    `rules` names what its rows follow from (`batch_rules.py`); "": it was registered by a release that did not say.
+    """
 
     first: int
     last: int
     at_ms: int
+    rules: str = ""
 
 
 class PartitionLog(Protocol):
@@ -57,10 +61,10 @@ class PartitionLog(Protocol):
         """
         ...
 
-    def register(self, first: int, last: int, at_ms: int) -> None:
-        """Commit that the next batch is `first`..`last` and that every record before `first` is done.
+    def register(self, batch: Registered) -> None:
+        """Commit that this is the next batch, and that every record before its first is done.
 
-        Durable when it returns. Raises FencedError, and then nothing was committed. Records before `first` may be
+        Durable when it returns. Raises FencedError, and then nothing was committed. Records before its first may be
         deleted.
         """
         ...

@@ -121,7 +121,7 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
         reader, keeps = open_log_reader(settings, given.slot, given.of, life.stop, counters)
         why_not.append(keeps)
         timed = TimedClient(client)
-        store = ClickHouseStore(timed, rules.session, settings.clickhouse_cluster)
+        store = ClickHouseStore(timed, settings.clickhouse_cluster)
         worker = Worker(reader, store, rules, time.time, counters, dead_letter=dead_letter)
         REGISTRY.register(ProgressMetrics(worker.progress, timed))
         worker.run(life.stop)

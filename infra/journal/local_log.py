@@ -5,7 +5,7 @@ DATA/log/hits/partitions.json            {"partitions": n}, written once
               writer.lock                held by the one writer
               <partition, 4 digits>/     a journal: frame number = offset, payload = the hit's JSON
                    owner.lock            held by the worker that owns the partition
-                   committed.json        {"first", "last", "at_ms"}: the batch that was last registered
+                   committed.json        {"first", "last", "at_ms", "rules"}: the batch that was last registered
 ```
 """
 
@@ -20,11 +20,12 @@ from schemas.topics import HITS
 
 
 class Committed(NamedTuple):
-    """The batch that was last registered: first and last offset, and when, in ms since 1970 UTC."""
+    """The batch that was last registered: first and last offset, when, in ms since 1970 UTC, and by which rules."""
 
     first: int
     last: int
     at_ms: int
+    rules: str = ""
 
 
 def log_root(data_dir: Path) -> Path:
@@ -60,7 +61,9 @@ def read_committed(directory: Path) -> Committed | None:
     path = directory / "committed.json"
     try:
         state = StateFile(path, disk=False).read()
-        return None if state is None else Committed(int(state["first"]), int(state["last"]), int(state["at_ms"]))
+        if state is None:
+            return None
+        return Committed(int(state["first"]), int(state["last"]), int(state["at_ms"]), str(state.get("rules", "")))
     except (StateDamageError, KeyError, TypeError, ValueError) as error:
         raise FatalError(
             f"{path} is damaged ({error!r}): where the next batch starts is unknown. Write into it the newest row of "

@@ -69,7 +69,7 @@ def check_view(client):
 
 
 def test_real_and_simulated_answer_the_same(client):
-    real, simulated = ClickHouseStore(client, RULE), ClickHouseStore(SimulatedClickHouse(), RULE)
+    real, simulated = ClickHouseStore(client), ClickHouseStore(SimulatedClickHouse())
     batches = loaded_batches()
     for store in (real, simulated):
         for batch, loaded in batches:
@@ -85,15 +85,15 @@ def test_real_and_simulated_answer_the_same(client):
             {"ended_after_ms": newest - DAY_MS},
             {"visitors": [("shop", 1), ("shop", 3), ("blog", 1)]},
         ):
-            ours, theirs = (dict_of(store.sessions(5, before, **which)) for store in (real, simulated))
+            ours, theirs = (dict_of(store.sessions(5, before, RULE, **which)) for store in (real, simulated))
             assert ours == theirs
             assert bool(ours) == bool(before)
     assert real.resume("hits", 6, LAST) == real.resume("other", 5, LAST)._replace(received_at=0) == Resume([], 0, None)
-    assert real.sessions(6, LAST, ended_after_ms=0) == []
+    assert real.sessions(6, LAST, RULE, ended_after_ms=0) == []
 
 
 def test_real_and_simulated_know_the_same_replays(client):
-    stores = [ClickHouseStore(client, RULE), ClickHouseStore(SimulatedClickHouse(), RULE)]
+    stores = [ClickHouseStore(client), ClickHouseStore(SimulatedClickHouse())]
     fields = [{}, {"replay_of": name_text(9, 4)}, {"params": {"v": "wrong"}}, {"replay_of": name_text(MAX, MAX)}]
     values = [hit(seq, spool=MAX, visitor=seq, **field) for seq, field in enumerate(fields)]
     batch = Batch("hits", 5, 10, 13, BASE_MS, records(values, 10))
@@ -115,7 +115,7 @@ def dict_of(found):
 
 def test_sessions_come_back_as_the_worker_had_them(client):
     batches = loaded_batches()
-    store = ClickHouseStore(client, RULE)
+    store = ClickHouseStore(client)
     for batch, loaded in batches:
         store.load(batch, loaded)
     state = SessionState(RULE, 1 << 60)
@@ -125,11 +125,11 @@ def test_sessions_come_back_as_the_worker_had_them(client):
     for visitor in (1, 2, 3):
         key = ("shop", visitor)
         found = [(key, session) for session in state.of(key)]
-        assert dict_of(store.sessions(5, LAST, visitors=[key])) == dict_of(found)
+        assert dict_of(store.sessions(5, LAST, RULE, visitors=[key])) == dict_of(found)
 
 
 def test_a_batch_is_there_once_however_often_it_is_loaded(client):
-    store = ClickHouseStore(client, RULE)
+    store = ClickHouseStore(client)
     batch, loaded = loaded_batches(count=1)[0]
     half = Loaded(loaded.events, [], [])
     store.load(batch, half)
@@ -143,7 +143,7 @@ def test_a_batch_is_there_once_however_often_it_is_loaded(client):
     "lost", ["nothing", "everything", "events", "view", "view_doubled", "rejected", "half_the_events"]
 )
 def test_an_old_batch_is_healed_whatever_of_it_is_there(client, lost):
-    store = ClickHouseStore(client, RULE)
+    store = ClickHouseStore(client)
     batches = loaded_batches(count=3)
     for batch, loaded in batches[:2]:
         store.load(batch, loaded)

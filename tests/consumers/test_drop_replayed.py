@@ -26,7 +26,7 @@ WRONG = {"v": "wrong"}
 def load(values, cuts=()):
     """Load the values as one partition's batches, cut before each place of `cuts`; return the tables."""
     clickhouse = SimulatedClickHouse()
-    store = ClickHouseStore(clickhouse, SessionRule())
+    store = ClickHouseStore(clickhouse)
     marks, state = Marks(), SessionState(SessionRule(), 1 << 60)
     made = records(values)
     for start, end in pairwise([0, *cuts, len(values)]):
@@ -110,7 +110,7 @@ def test_boundaries_show_in_no_result(seed):
 def test_many_names_are_asked_for_in_several_queries():
     clickhouse = load([hit(seq, spool=9) for seq in range(NAMES_PER_QUERY + 5)])
     names = {name_text(9, seq) for seq in range(3, NAMES_PER_QUERY + 50)}
-    found = ClickHouseStore(clickhouse, SessionRule()).replayed(0, 1 << 60, names)
+    found = ClickHouseStore(clickhouse).replayed(0, 1 << 60, names)
     assert found == {name_text(9, seq) for seq in range(3, NAMES_PER_QUERY + 5)}
 
 

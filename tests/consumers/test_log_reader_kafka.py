@@ -100,18 +100,18 @@ def test_a_rebalance_ends_every_assignment_and_hands_on_what_is_registered(setti
     first = readers(settings)
     before = owned(first)
     assert [record.value for record in fetch(before[0], 10)] == [b"%d" % serial for serial in range(10)]
-    before[0].register(2, 6, 77)
+    before[0].register(Registered(2, 6, 77))
     second = readers(settings)
     after = owned(first, 1) | owned(second, 1)
     assert sorted(after) == [0, 1]
     for log in before.values():
         assert log not in after.values()
-        for call in (lambda log=log: log.fetch(1, 1), lambda log=log: log.register(7, 8, 9), log.end):
+        for call in (lambda log=log: log.fetch(1, 1), lambda log=log: log.register(Registered(7, 8, 9)), log.end):
             with pytest.raises(FencedError):
                 call()
     assert after[0].registered == Registered(2, 6, 77)
     assert [record.offset for record in fetch(after[0], 8)] == list(range(2, 10))
-    after[0].register(7, 9, 78)
+    after[0].register(Registered(7, 9, 78))
     second.close()
     again = owned(first)
     assert again[0].registered == Registered(7, 9, 78)
@@ -124,13 +124,13 @@ def test_a_commit_is_fenced_by_the_assignment_it_came_with_not_by_what_the_membe
     first = readers(settings)
     zombie = owned(first)[0]
     fetch(zombie, 5)
-    zombie.register(0, 1, 1)
+    zombie.register(Registered(0, 1, 1))
     second = readers(settings)
     owned(first, 1)
     owned(second, 1)
     zombie.over = False  # as if it had been asked before the member learnt of the rebalance
     with pytest.raises(FencedError, match="was refused: IllegalGenerationError"):
-        zombie.register(2, 4, 2)
+        zombie.register(Registered(2, 4, 2))
     second.close()
     assert owned(first)[0].registered == Registered(0, 1, 1)
 
@@ -144,7 +144,7 @@ def test_heartbeats_go_out_while_the_worker_works(settings, readers):
     busy_until = time.monotonic() + 2.5  # beyond the session's time-out, in plain Python, holding the thread
     while time.monotonic() < busy_until:
         sum(range(1000))
-    log.register(0, 0, 1)
+    log.register(Registered(0, 0, 1))
     assert log.registered == Registered(0, 0, 1)
 
 
@@ -189,7 +189,7 @@ def test_what_retention_deleted_ends_the_worker_or_is_counted(settings, readers)
     first = readers(settings)
     log = owned(first)[0]
     fetch(log, 20)
-    log.register(3, 5, 1)
+    log.register(Registered(3, 5, 1))
     first.close()
     gone = Place(settings.kafka_topic, 0, 10)
     admin.delete_records([gone])[gone].result(WAIT_S_MAX)
@@ -213,7 +213,7 @@ def test_what_retention_deletes_under_a_reader_is_found_too(settings, readers):
     reader = readers(settings.model_copy(update={"kafka_fetch_bytes_max": 16 * KIB}))
     log = owned(reader)[0]
     fetch(log, 1)
-    log.register(0, 0, 1)
+    log.register(Registered(0, 0, 1))
     gone = Place(settings.kafka_topic, 0, 20)
     admin.delete_records([gone])[gone].result(WAIT_S_MAX)
 
@@ -233,7 +233,7 @@ def test_a_commit_without_an_answer_is_refused_and_the_next_member_finds_what_st
     reader = readers(settings)
     log = owned(reader)[0]
     fetch(log, 5)
-    log.register(0, 1, 1)
+    log.register(Registered(0, 1, 1))
 
     async def no_answer(_):
         await asyncio.Event().wait()
@@ -241,12 +241,12 @@ def test_a_commit_without_an_answer_is_refused_and_the_next_member_finds_what_st
     reader._member._consumer._coordinator._send_req = no_answer
     started = time.monotonic()
     with pytest.raises(FencedError, match="a commit got no answer in time"):
-        log.register(2, 4, 2)
+        log.register(Registered(2, 4, 2))
     assert time.monotonic() - started < settings.kafka_session_timeout_s
     again = owned(reader)[0]
     assert again is not log
     assert again.registered == Registered(0, 1, 1)
-    again.register(2, 3, 3)
+    again.register(Registered(2, 3, 3))
 
 
 def test_offsets_that_were_reset_are_refused(settings, readers):
@@ -263,9 +263,9 @@ def test_the_commit_is_plain_to_see_for_other_tools(settings, readers):
     produce(settings, [b"x"] * 5)
     log = owned(readers(settings))[0]
     fetch(log, 5)
-    log.register(1, 4, 1_700_000_000_000)
+    log.register(Registered(1, 4, 1_700_000_000_000, "c0ffee"))
     found = asyncio.run(_committed(settings))
-    assert (found.offset, found.metadata) == (1, '{"last":4,"at_ms":1700000000000}')
+    assert (found.offset, found.metadata) == (1, '{"last":4,"at_ms":1700000000000,"rules":"c0ffee"}')
 
 
 async def _committed(settings):

@@ -13,7 +13,7 @@ def place(committed, start=0, end=100, *, skip=False):
 
 
 def committed(first=10, last=19):
-    return Committed(first, metadata_of(last, 5))
+    return Committed(first, metadata_of(Registered(first, last, 5, "abc")))
 
 
 def test_a_fresh_partition_starts_where_the_log_does():
@@ -23,11 +23,15 @@ def test_a_fresh_partition_starts_where_the_log_does():
 
 @pytest.mark.parametrize(("start", "end"), [(0, 100), (10, 20), (10, 10), (10, 100)])
 def test_a_registered_batch_is_read_again(start, end):
-    assert place(committed(), start, end) == Place(Registered(10, 19, 5), 10)
+    assert place(committed(), start, end) == Place(Registered(10, 19, 5, "abc"), 10)
 
 
 @pytest.mark.parametrize(
-    "metadata", [None, "", "{}", "7", "null", '{"last":9,"at_ms":1}', '{"last":"19","at_ms":1}', "\ud800"]
+    "metadata",
+    [
+        *(None, "", "{}", "7", "null", "\ud800", '{"last":9,"at_ms":1}', '{"last":"19","at_ms":1}'),
+        '{"last":19,"at_ms":1,"rules":2}',
+    ],
 )
 def test_an_offset_that_somebody_else_committed_is_refused(metadata):
     with pytest.raises(FatalError, match="offset 10 was not committed by hitstream"):
@@ -39,13 +43,17 @@ def test_a_topic_made_anew_is_refused():
         place(committed(), end=9)
 
 
+def test_a_registration_of_a_release_that_named_no_rules_is_read():
+    assert place(Committed(10, '{"last":19,"at_ms":5}')) == Place(Registered(10, 19, 5), 10)
+
+
 @pytest.mark.parametrize("start", [11, 15, 20, 60])
 def test_what_retention_took_is_an_error_or_a_count(start):
     with pytest.raises(
         FatalError, match=rf"offsets 10\.\.{start - 1} were deleted .*HITSTREAM_KAFKA_SKIP_EXPIRED=true"
     ):
         place(committed(), start=start)
-    assert place(committed(), start=start, skip=True) == Place(Registered(10, 19, 5), start, start - 10)
+    assert place(committed(), start=start, skip=True) == Place(Registered(10, 19, 5, "abc"), start, start - 10)
 
 
 def test_the_count_of_a_topic():
@@ -100,7 +108,7 @@ def test_after_its_assignment_every_call_is_refused():
     member, log = log_of([0, 1])
     log.fetch(1, 10)
     log.end_assignment()
-    for call in (lambda: log.fetch(1, 10), lambda: log.register(0, 1, 2), log.end):
+    for call in (lambda: log.fetch(1, 10), lambda: log.register(Registered(0, 1, 2)), log.end):
         with pytest.raises(FencedError):
             call()
     assert member.committed == []

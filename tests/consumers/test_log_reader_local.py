@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from consumers.log_reader.local import LocalLogReader
-from consumers.log_reader.port import FencedError
+from consumers.log_reader.port import FencedError, Registered
 from infra.journal.files import Lock
 from infra.journal.local_log import log_root, partition_directory
 from ingest.log_writer.local import LocalLogWriter
@@ -123,13 +123,13 @@ def test_registering_deletes_the_segments_before_the_batch(box):
     partition = box.reader().assigned()[0]
     records = partition.fetch(1000, 1 << 20)
     assert len(records) == 300
-    partition.register(records[0].offset, records[9].offset, 1)
+    partition.register(Registered(records[0].offset, records[9].offset, 1))
     assert int(box.segments()[0].name[11:31]) == 0
-    partition.register(records[250].offset, records[299].offset, 1)
+    partition.register(Registered(records[250].offset, records[299].offset, 1))
     bases = [int(path.name[11:31]) for path in box.segments()]
     assert bases[0] <= 250
     assert all(base > 250 for base in bases[1:])
-    partition.register(300, 300, 1)
+    partition.register(Registered(300, 300, 1))
     assert len(box.segments()) == 1
 
 
@@ -167,7 +167,7 @@ def test_a_disk_that_takes_no_registration_ends_the_assignment_and_the_next_star
     reader = box.reader()
     partition = reader.assigned()[0]
     partition.fetch(100, 1 << 20)
-    partition.register(0, 2, 1)
+    partition.register(Registered(0, 2, 1))
 
     def fail(handle, data):
         raise OSError(28, "No space left on device")
@@ -175,7 +175,7 @@ def test_a_disk_that_takes_no_registration_ends_the_assignment_and_the_next_star
     with monkeypatch.context() as full:
         full.setattr(os, "write", fail)
         with pytest.raises(FencedError, match="could not be committed"):
-            partition.register(3, 5, 1)
+            partition.register(Registered(3, 5, 1))
     with pytest.raises(FencedError):
         partition.fetch(1, 1)
     monkeypatch.setattr("consumers.log_reader.local.FAULT_S", 0.0)
@@ -192,7 +192,7 @@ def test_with_disk_a_batchs_records_are_synced_before_its_registration(box, monk
     calls = []
     for call in ("fdatasync", "fsync"):
         monkeypatch.setattr(os, call, lambda handle: calls.append(Path(f"/proc/self/fd/{handle}").readlink().name))
-    partition.register(0, 3, 1)
+    partition.register(Registered(0, 3, 1))
     committed = next(place for place, name in enumerate(calls) if "committed.json" in name)
     assert box.segments()[-1].name in calls[:committed]
     assert "0000" in calls[:committed]

@@ -32,7 +32,7 @@ class Run:
 
     def __init__(self, keep_ms=2 * DAY_MS, rule=RULE, *, restarts=False):
         self.clickhouse = SimulatedClickHouse()
-        self.store = ClickHouseStore(self.clickhouse, rule)
+        self.store = ClickHouseStore(self.clickhouse)
         self.state = SessionState(rule, keep_ms)
         self.marks = Marks()
         self.looked_up = 0
@@ -47,7 +47,7 @@ class Run:
         wanted = lookups(prepared, self.state)
         if wanted:
             self.looked_up += len(wanted)
-            self.state.merge(self.store.sessions(0, batch.first, visitors=wanted))
+            self.state.merge(self.store.sessions(0, batch.first, self.state.rule, visitors=wanted))
         loaded = finish(prepared, self.state)
         self.store.load(batch, loaded)
         return loaded
@@ -56,7 +56,7 @@ class Run:
         resume = self.store.resume("hits", 0, before)
         self.marks = Marks(resume.marks)
         self.state = SessionState(self.state.rule, self._keep_ms, resume.received_at)
-        self.state.merge(self.store.sessions(0, before, ended_after_ms=self.state.horizon_ms))
+        self.state.merge(self.store.sessions(0, before, self.state.rule, ended_after_ms=self.state.horizon_ms))
 
     def rows(self):
         """The rows of all tables, without what says which batch they came in."""

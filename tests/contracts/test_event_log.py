@@ -137,12 +137,13 @@ def test_what_is_registered_is_found_by_the_next_owner_who_starts_at_its_first_r
     reader = log.reader()
     partition = partition_log(reader)
     offsets = [record.offset for record in read_all(partition)]
-    partition.register(offsets[0], offsets[3], 1_700_000_000_000)
-    partition.register(offsets[4], offsets[6], 1_700_000_000_001)
-    assert partition.registered == Registered(offsets[4], offsets[6], 1_700_000_000_001)
+    partition.register(Registered(offsets[0], offsets[3], 1_700_000_000_000))
+    second = Registered(offsets[4], offsets[6], 1_700_000_000_001, "0f0f")
+    partition.register(second)
+    assert partition.registered == second
     assert partition.position() == offsets[-1] + 1
     heir = partition_log(log.take_over(reader))
-    assert heir.registered == Registered(offsets[4], offsets[6], 1_700_000_000_001)
+    assert heir.registered == second
     assert heir.position() <= offsets[4]
     assert values(read_all(heir, last=heir.registered.last)) == hits(4, 7)
     assert values(read_all(heir)) == hits(7, 10)
@@ -153,7 +154,7 @@ def test_the_registered_batch_is_read_again_as_often_as_it_takes(log):
     reader = log.reader()
     partition = partition_log(reader)
     records = read_all(partition)
-    partition.register(records[450].offset, records[550].offset, 5)
+    partition.register(Registered(records[450].offset, records[550].offset, 5))
     for _ in range(3):
         reader = log.take_over(reader)
         partition = partition_log(reader)
@@ -165,15 +166,15 @@ def test_a_registration_after_the_assignment_has_ended_is_refused_and_leaves_no_
     first = log.reader()
     zombie = partition_log(first)
     offsets = [record.offset for record in read_all(zombie)]
-    zombie.register(offsets[0], offsets[1], 1)
+    zombie.register(Registered(offsets[0], offsets[1], 1))
     second = log.take_over(first)
     heir = partition_log(second)
     with pytest.raises(FencedError):
-        zombie.register(offsets[2], offsets[5], 2)
+        zombie.register(Registered(offsets[2], offsets[5], 2))
     assert heir.registered == Registered(offsets[0], offsets[1], 1)
-    heir.register(offsets[2], offsets[3], 3)
+    heir.register(Registered(offsets[2], offsets[3], 3))
     with pytest.raises(FencedError):
-        zombie.register(offsets[2], offsets[5], 4)
+        zombie.register(Registered(offsets[2], offsets[5], 4))
     assert partition_log(log.take_over(second)).registered == Registered(offsets[2], offsets[3], 3)
 
 
@@ -184,7 +185,7 @@ def test_the_zombies_of_closed_readers_are_refused_too(log):
     offset = read_all(partition)[0].offset
     reader.close()
     with pytest.raises(FencedError):
-        partition.register(offset, offset, 1)
+        partition.register(Registered(offset, offset, 1))
     assert partition_log(log.reader()).registered is None
 
 
@@ -211,7 +212,7 @@ def test_another_number_of_workers_finds_what_was_registered(log):
     for reader in readers:
         for partition in reader.assigned():
             offsets = [record.offset for record in read_all(partition)]
-            partition.register(offsets[2], offsets[3], partition.partition)
+            partition.register(Registered(offsets[2], offsets[3], partition.partition))
     for reader in readers:
         reader.close()
     alone = log.reader()

@@ -13,7 +13,6 @@ from consumers.clickhouse_store import ClickHouseStore
 from infra.cluster_ddl import WINDOW_S, clustered, everywhere
 from infra.migrate import _TABLE, DIRECTORY, migrate, read, set_durability
 from schemas.errors import FatalError
-from schemas.session import SessionRule
 from schemas.settings import SettingsError, load
 
 PATH = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
@@ -219,7 +218,7 @@ def test_sessions_are_mended_on_every_host_and_from_every_shard():
         partition, first, last = 3, 0, 2
 
     client = Client()
-    ClickHouseStore(client, SessionRule(), "c")._mend_sessions(Batch())
+    ClickHouseStore(client, "c")._mend_sessions(Batch())
     assert client.ran == [
         "DELETE FROM session_parts_local ON CLUSTER 'c' WHERE session_id IN (7)",
         (

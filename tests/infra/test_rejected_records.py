@@ -42,7 +42,7 @@ def client(clickhouse_url):
     migrate(made)
     batch = Batch("hits", 5, 10, 9 + len(VALUES), BASE_MS, records(VALUES, 10))
     loaded = finish(prepare(batch, Marks(), ONLY_SHOP), SessionState(RULE, 1 << 60))
-    ClickHouseStore(made, RULE).load(batch, loaded)
+    ClickHouseStore(made).load(batch, loaded)
     yield made
     made.close()
     admin.command(f"DROP DATABASE IF EXISTS {name} SYNC")

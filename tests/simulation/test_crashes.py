@@ -9,12 +9,14 @@ import logging
 import os
 import shutil
 import tempfile
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
 
 import pytest
 from support.simulated_chaos import Drawn, Fixed
+from support.simulated_log import SimulatedLog
 from support.simulated_traffic import drawn, replays, small
 from support.simulated_world import BrokenGuaranteeError, World
 
@@ -85,7 +87,7 @@ def test_a_stall_at_every_step(data_dirs):
 
 def test_a_lost_answer_at_every_step(data_dirs):
     steps = run(data_dirs(), Fixed())
-    run_all(data_dirs, [Fixed(retries=(step,)) for step in range(1, steps + 1)])
+    run_all(data_dirs, [Fixed(retries={step: None}) for step in range(1, steps + 1)])
 
 
 def test_a_stall_and_a_death_while_others_act(data_dirs):
@@ -104,7 +106,7 @@ def test_a_death_at_every_step_of_replays(data_dirs, late):
 def test_a_stall_and_a_lost_answer_at_every_step_of_replays(data_dirs):
     steps = run(data_dirs(), Fixed(), replays)
     run_all(data_dirs, [Fixed(stalls=(step,)) for step in range(1, steps + 1)], scripts=replays)
-    run_all(data_dirs, [Fixed(retries=(step,)) for step in range(1, steps + 1)], scripts=replays)
+    run_all(data_dirs, [Fixed(retries={step: None}) for step in range(1, steps + 1)], scripts=replays)
 
 
 def test_replays_whose_batches_are_healed(data_dirs):
@@ -139,8 +141,7 @@ def run_drawn(data_dir, seed):
         drawn(random, random.randint(1, 3), random.choice((10, 25, 60)), replayed=random.random() < 0.3),
         Drawn(random, every=random.choice((8, 15, 40, 100)), quiet_from=1500),
         members=("one", "two", "three")[: random.randint(1, 3)],
-        partitions=random.randint(1, 3),
-        stride=random.choice((1, 1, 3)),
+        log_of=partial(SimulatedLog, random.randint(1, 3), stride=random.choice((1, 1, 3))),
         random=random,
     )
     try:

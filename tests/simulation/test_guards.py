@@ -46,7 +46,7 @@ def cases(kind, traffic):
             "": [Fixed()] if step == 1 else [],
             "kill": [Fixed({step: late}) for late in (None, 0, 4)],
             "stall": [Fixed(stalls=(step,))],
-            "retry": [Fixed(retries=(step,))],
+            "retry": [Fixed(retries={step: None})],
         }[kind]
         for plan in plans:
             yield str(vars(plan)), partial(fixed_world, scripts=scripts, plan=plan)

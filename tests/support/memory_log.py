@@ -115,12 +115,12 @@ class MemoryPartitionLog:
             self._position = found[-1].offset + 1
         return found
 
-    def register(self, first: int, last: int, at_ms: int) -> None:
+    def register(self, batch: Registered) -> None:
         """Commit, fenced by the generation; records before `first` go."""
         if self._generation != self._log.generation:
             raise FencedError(f"generation {self._generation} is over, this is {self._log.generation}")
-        self._registered = self._log.registered[self._partition] = Registered(first, last, at_ms)
-        kept = [record for record in self._log.records[self._partition] if record[0] >= first]
+        self._registered = self._log.registered[self._partition] = batch
+        kept = [record for record in self._log.records[self._partition] if record[0] >= batch.first]
         self._log.records[self._partition] = kept
 
     def end(self) -> int:

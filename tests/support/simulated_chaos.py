@@ -22,7 +22,10 @@ class Plan(Protocol):
     """Says what happens at a step."""
 
     def at(self, step: int, name: str, *, retry: bool) -> str:
-        """Return "", "kill", "retry" (an answer is lost; only where `retry`) or "stall" (others go on first)."""
+        """Return "", "kill", "stall" (others go on first), "rebalance" (partitions are dealt anew), or "retry".
+
+        The last means that an answer is lost, and happens only where `retry`.
+        """
         ...
 
     def late(self, step: int) -> int | None:
@@ -31,51 +34,66 @@ class Plan(Protocol):
 
 
 class Fixed:
-    """Happenings by step: `kills` (step: steps until the rest of an insert lands, or None), `stalls`, `retries`."""
+    """Happenings by step: `kills` and `retries` (step: steps until the rest lands, or None), `stalls`, `rebalances`."""
 
     def __init__(
-        self, kills: dict[int, int | None] | None = None, stalls: tuple[int, ...] = (), retries: tuple[int, ...] = ()
+        self,
+        kills: dict[int, int | None] | None = None,
+        stalls: tuple[int, ...] = (),
+        retries: dict[int, int | None] | None = None,
+        rebalances: tuple[int, ...] = (),
     ) -> None:
         self.kills = kills or {}
         self.stalls = stalls
-        self.retries = retries
+        self.retries = retries or {}
+        self.rebalances = rebalances
 
     def at(self, step: int, name: str, *, retry: bool) -> str:
         if step in self.kills:
             return "kill"
         if step in self.stalls:
             return "stall"
+        if step in self.rebalances:
+            return "rebalance"
         return "retry" if retry and step in self.retries else ""
 
     def late(self, step: int) -> int | None:
-        return self.kills.get(step)
+        return self.kills.get(step, self.retries.get(step))
 
 
 class Drawn:
     """A happening at about every `every`-th step, drawn from `random`; none from step `quiet_from` on."""
 
-    def __init__(self, random: Random, every: int, quiet_from: int) -> None:
+    def __init__(
+        self, random: Random, every: int, quiet_from: int, kinds: tuple[str, ...] = ("kill", "kill", "stall", "retry")
+    ) -> None:
         self._random = random
         self._every = every
         self._quiet_from = quiet_from
+        self._kinds = kinds
 
     def at(self, step: int, name: str, *, retry: bool) -> str:
         if step >= self._quiet_from or self._random.randrange(self._every):
             return ""
-        return self._random.choice(("kill", "kill", "stall", "retry" if retry else "kill"))
+        what = self._random.choice(self._kinds)
+        return what if retry or what != "retry" else self._kinds[0]
 
     def late(self, step: int) -> int | None:
         return self._random.choice((None, 0, 1, 3, 10, 40))
 
 
 class Chaos:
-    """Counts steps, carries out the plan and lets late inserts land. `others` is what acts while a process stalls."""
+    """Counts steps, carries out the plan and lets late requests land.
+
+    `others` is what acts while a process stalls; `rebalance` deals the partitions anew.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.step = 0
         self.happened: list[str] = []
         self.others: Callable[[], None] = lambda: None
+        self.rebalance: Callable[[], None] = lambda: None
         self._late: list[tuple[int, list[Callable[[], None]]]] = []
         self._stalled = False
         self._held = False
@@ -103,6 +121,9 @@ class Chaos:
             raise Killed(name)
         if what == "retry":
             raise RetryError(name)
+        if what == "rebalance":
+            self.rebalance()
+            return
         self._stalled = True
         try:
             self.others()

@@ -53,10 +53,10 @@ class Table:
 
 
 class SimulatedClickHouse:
-    """The tables `events`, `rejected`, `batches`, and `session_parts`, which a view fills from `events`."""
+    """The tables `events`, `rejected`, `batches`, `batch_rules`, and `session_parts`, which a view fills."""
 
     def __init__(self, window: int = WINDOW) -> None:
-        names = ("events", "rejected", "batches", "session_parts")
+        names = ("events", "rejected", "batches", "session_parts", "batch_rules")
         self.tables = {name: Table(window) for name in names}
 
     def rows(self, table: str) -> list[Row]:
@@ -68,6 +68,9 @@ class SimulatedClickHouse:
         if not columns or any(len(values) == 0 for values in columns.values()):
             raise FatalError("an insert without rows")
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        if table == "batch_rules":
+            yield lambda: self.tables[table].add((token, 0), rows)
+            return
         yield from self._cut(table, rows, "received_at", token)
         if table == "events":
             yield from self._cut("session_parts", _parts(rows), "session_start", token)
@@ -86,24 +89,20 @@ class SimulatedClickHouse:
         for step in self.blocks_of(table, columns, token):
             step()
 
-    def query(self, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:  # noqa: PLR0911  a line per query
+    def query(self, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Answer the store's own queries, by what they mean."""
         given = parameters or {}
-        if text == sql._RESUME_MARKS:
-            return self._marks(given)
-        if text == sql._RESUME_END:
-            lasts = [row["batch_last"] for row in self.rows("batches") if _of(row, given)]
-            return [(max(lasts, default=0), len(lasts))]
-        if text == sql._RESUME_NEWEST:
-            found = [row["received_at"] for row in self._events(given)]
-            return [(max(found, default=0), len(found))]
-        if text == sql._DIFFERENT:
-            return [(ident,) for ident in self._different(given)]
-        if text == sql._VIEW:
-            return [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)]
-        if text == sql._COUNTED:
-            found = [row for row in self.rows("batches") if _of(row, given) and _of_batch(row, given)]
-            return [(sum(row[name] for row in found for name in COUNTS),)]
+        answers = {
+            sql._RESUME_MARKS: self._marks,
+            sql._RESUME_END: self._end,
+            sql._RESUME_NEWEST: self._newest,
+            sql._DIFFERENT: self._different,
+            sql._VIEW: lambda _: [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)],
+            sql._COUNTED: self._counted,
+            sql._RULES: self._rules,
+        }
+        if text in answers:
+            return answers[text](given)
         if text.startswith(_REPLAYED_HEAD):
             return self._replayed(text, given)
         if text.startswith(sql._SESSIONS):
@@ -129,14 +128,29 @@ class SimulatedClickHouse:
         for table in self.tables.values():
             table.forget()
 
-    def _different(self, given: dict[str, Any]) -> list[int]:
+    def _end(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        lasts = [row["batch_last"] for row in self.rows("batches") if _of(row, given)]
+        return [(max(lasts, default=0), len(lasts))]
+
+    def _newest(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        found = [row["received_at"] for row in self._events(given)]
+        return [(max(found, default=0), len(found))]
+
+    def _counted(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        found = [row for row in self.rows("batches") if _of(row, given) and _of_batch(row, given)]
+        return [(sum(row[name] for row in found for name in COUNTS),)]
+
+    def _rules(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        return [(row["rules"],) for row in self.rows("batch_rules") if row["name"] == given["name"]]
+
+    def _different(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         sums: Counter[int] = Counter()
         mine = {row["session_id"] for row in self.rows("events") if row["visitor_id"] and _of_batch(row, given)}
         for row in self.rows("events"):
             sums[row["session_id"]] += 1
         for row in self.rows("session_parts"):
             sums[row["session_id"]] -= row["events"]
-        return [ident for ident in mine if sums[ident]]
+        return [(ident,) for ident in mine if sums[ident]]
 
     def _marks(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         highest: dict[int, int] = {}

@@ -16,13 +16,13 @@ from typing import Any
 from unittest.mock import patch
 
 from support.simulated_chaos import Chaos, Killed
-from support.simulated_log import SimulatedLog, SimulatedWriter
 
 from infra.journal import cursor, reader
 from infra.journal.files import OsFiles
 from ingest import forwarder, spool
 from ingest.forwarder import Forwarder
 from ingest.forwarder_cursor import spool_root
+from ingest.log_writer.port import LogWriter
 from ingest.spool import Spool
 from schemas.errors import RetryError
 
@@ -104,8 +104,8 @@ class SimulatedCollector:
 class SimulatedForwarder:
     """The real forwarder, one round a turn."""
 
-    def __init__(self, data_dir: Path, log: SimulatedLog, clock_s: Callable[[], float]) -> None:
-        self.writer = SimulatedWriter(log)
+    def __init__(self, data_dir: Path, writer: LogWriter, clock_s: Callable[[], float]) -> None:
+        self.writer = writer
         self._data_dir = data_dir
         self._clock_s = clock_s
         self._forwarder: Forwarder | None = None

@@ -28,7 +28,7 @@ from consumers.store import Resume
 from infra.journal.reader import Chunk, JournalReader
 from ingest import forwarder
 from schemas.hit import KEY_END, KEY_START
-from schemas.session import find
+from schemas.session import SessionRule, find
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
 
@@ -97,13 +97,8 @@ def rebuild_cut_by_row_time(patch: pytest.MonkeyPatch) -> None:
     """Sessions are rebuilt from recent rows only, instead of from all rows of recent sessions."""
     query = clickhouse_store.ClickHouseStore.sessions
 
-    def cut(store: ClickHouseStore, partition: int, before: int, **which: Any) -> Any:
-        rule = store._rule
-        store._rule = msgspec.structs.replace(rule, length_ms_max=0)
-        try:
-            return query(store, partition, before, **which)
-        finally:
-            store._rule = rule
+    def cut(store: ClickHouseStore, partition: int, before: int, rule: SessionRule, **which: Any) -> Any:
+        return query(store, partition, before, msgspec.structs.replace(rule, length_ms_max=0), **which)
 
     patch.setattr(ClickHouseStore, "sessions", cut)
 

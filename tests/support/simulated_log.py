@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -29,6 +30,7 @@ class SimulatedLog:
         self.stride = stride
         self.records: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
         self.committed: dict[int, Registered] = {}
+        self.history: dict[int, list[Registered]] = defaultdict(list)
         self.owners: dict[int, SimulatedPartition] = {}
         self.members: dict[str, dict[int, SimulatedPartition]] = {}
 
@@ -43,6 +45,15 @@ class SimulatedLog:
         """Return the offset that the next record would get."""
         here = self.records[partition]
         return here[-1].offset + 1 if here else 0
+
+    def writer(self) -> SimulatedWriter:
+        """Return the writing end."""
+        return SimulatedWriter(self)
+
+    def join(self, name: str, shares: Mapping[str, Sequence[int]]) -> SimulatedReader:
+        """Return the log as member `name` sees it, which is new or starts again: a new assignment."""
+        self.assign(shares)
+        return SimulatedReader(self, name)
 
     def assign(self, shares: Mapping[str, Sequence[int]]) -> None:
         """Give every partition to a member, as a new assignment; members learn of it when they ask."""
@@ -93,12 +104,13 @@ class SimulatedPartition:
             self._next = max(self._next, last + 1)
         return found
 
-    def register(self, first: int, last: int, at_ms: int) -> None:
-        self._log.chaos.point(f"register {self.partition} {first}-{last}")
+    def register(self, batch: Registered) -> None:
+        self._log.chaos.point(f"register {self.partition} {batch.first}-{batch.last}")
         if self._log.fenced and self._log.owners.get(self.partition) is not self:
             raise FencedError(f"partition {self.partition} was assigned again")
-        self.registered = self._log.committed[self.partition] = Registered(first, last, at_ms)
-        self._log.chaos.point(f"registered {self.partition} {first}-{last}", retry=True)
+        self.registered = self._log.committed[self.partition] = batch
+        self._log.history[self.partition].append(batch)
+        self._log.chaos.point(f"registered {self.partition} {batch.first}-{batch.last}", retry=True)
 
     def end(self) -> int:
         return self._log.end(self.partition)

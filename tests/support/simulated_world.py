@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle, groupby
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,9 +19,10 @@ from support.simulated_chaos import Chaos, Killed, Plan
 from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_edge import Make, SimulatedCollector, SimulatedForwarder, installed
 from support.simulated_hits import BASE_MS, MINUTE_MS
-from support.simulated_log import SimulatedLog, SimulatedReader
+from support.simulated_log import SimulatedLog
 
 from consumers.batch import Batch
+from consumers.batch_rules import BatchRules
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.pipeline import Rules, finish, prepare
@@ -74,7 +77,7 @@ class SimulatedClient:
 class World:
     """Runs `scripts`, one per collector, under `plan`. `random` draws who acts next; without, all act in turn.
 
-    After every death everything stands still for `outage_s`; what was under way lands before it is over, and with
+    Workers start with one of `rules` after the other. After every death everything stands still for `outage_s`; what was under way lands before it is over, and with
     `outage_forgets` ClickHouse knows no token any more.
     """
 
@@ -87,8 +90,8 @@ class World:
         plan: Plan,
         *,
         members: Sequence[str] = ("one", "two"),
-        partitions: int = 2,
-        stride: int = 1,
+        log_of: Callable[[Chaos], Any] = partial(SimulatedLog, 2),
+        rules: Sequence[WorkerRules] = (RULES,),
         window: int = 100_000,
         random: Random | None = None,
         outage_s: float = 0.0,
@@ -96,17 +99,21 @@ class World:
     ) -> None:
         self.chaos = Chaos(plan)
         self.chaos.others = self._others
-        self.log = SimulatedLog(partitions, self.chaos, stride)
+        self.chaos.rebalance = self.rebalance
+        self.log = log_of(self.chaos)
         self.clickhouse = SimulatedClickHouse(window)
         self.now_s = BASE_MS / 1000
         self.collectors = [SimulatedCollector(data_dir, self.chaos, script) for script in scripts]
-        self.forwarder = SimulatedForwarder(data_dir, self.log, lambda: self.now_s)
+        self.forwarder = SimulatedForwarder(data_dir, self.log.writer(), lambda: self.now_s)
         self.workers: dict[str, Worker | None] = dict.fromkeys(members)
         self._data_dir = data_dir
+        self._rules = {BatchRules.of(one.rules, one.session).name: one for one in rules}
+        self._next_rules = cycle(rules)
         self._random = random
         self._outage_s = outage_s
         self._outage_forgets = outage_forgets
         self._shares: dict[str, list[int]] = {}
+        self._turned = 0
         self._acting = ""
         self._busy = True
         self.share()
@@ -118,9 +125,14 @@ class World:
         present = [name for name in self.workers if name != without] or list(self.workers)
         self._shares = {name: [] for name in present}
         for partition in range(self.log.partitions):
-            name = self._random.choice(present) if self._random else present[partition % len(present)]
-            self._shares[name].append(partition)
+            in_turn = present[(partition + self._turned) % len(present)]
+            self._shares[self._random.choice(present) if self._random else in_turn].append(partition)
         self.log.assign(self._shares)
+
+    def rebalance(self) -> None:
+        """Deal the partitions anew, each to another member where there are more."""
+        self._turned += 1
+        self.share()
 
     def run(self) -> None:
         """Run until nothing is left to do, then let late inserts land. Raises BrokenGuaranteeError."""
@@ -191,11 +203,14 @@ class World:
     def _work(self, name: str) -> None:
         worker = self.workers[name]
         if worker is None:
-            store = self.store_of(SimulatedClient(self.clickhouse, self.chaos), RULES.session)
-            worker = self.workers[name] = Worker(SimulatedReader(self.log, name), store, RULES, lambda: self.now_s)
-            self.log.assign(self._shares)
-        before = worker.counters.retries
-        self._busy = worker.step() or worker.counters.retries > before or self._busy
+            store = self.store_of(SimulatedClient(self.clickhouse, self.chaos))
+            reader = self.log.join(name, self._shares)
+            worker = self.workers[name] = Worker(reader, store, next(self._next_rules), lambda: self.now_s)
+        before = worker.counters.retries + worker.counters.fenced
+        busy = worker.step() or worker.counters.retries + worker.counters.fenced > before
+        if not busy:
+            worker._reader.wait(0.0)
+        self._busy = busy or self._busy
 
     def _die(self, name: str) -> None:
         if name == "forwarder":
@@ -225,6 +240,9 @@ class World:
         self.forwarder.die()
         for collector in self.collectors:
             collector.die()
+        for worker in self.workers.values():
+            if worker:
+                worker._reader.close()
 
     # what is true in the end
 
@@ -272,31 +290,37 @@ class World:
         assert +totals == counts, f"counts: {+totals}, expected {counts}"
 
     def _expected(self) -> tuple[dict[Any, dict[str, Any]], list[Any], Counter[tuple[int, str]]]:
-        """What every partition's records become as one batch, the first of each hit alone: no marks, no cache."""
+        """What each partition's records become, the first of each hit alone: no batches, no marks, no cache."""
         events, rejected, counts = {}, [], Counter()
         for partition, here in self.log.records.items():
             firsts = {name_of(record.value): record for record in reversed(here)}
             records = sorted(firsts.values(), key=lambda record: record.offset)
-            if not records:
-                continue
-            batch = Batch("hits", partition, 0, records[-1].offset, BASE_MS, records)
-            loaded = finish(
-                [
-                    item
-                    for record in records
-                    for item in prepare(batch._replace(records=[record]), Marks(), RULES.rules)
-                ],
-                SessionState(RULES.session, 1 << 60),
-            )
-            if loaded.events:
-                columns = event_columns(batch, loaded.events)
-                for values in zip(*columns.values(), strict=True):
-                    row = dict(zip(columns, values, strict=True))
-                    events[partition, row["log_offset"]] = row
-            rejected += [(partition, row.record.offset) for row in loaded.rejected]
-            for count in loaded.counts:
-                counts.update({(count.spool_id, name): getattr(count, name) for name in KEPT})
+            state = SessionState(RULES.session, 1 << 60)
+            for rules, run in groupby(records, lambda record: self._rules_at(partition, record.offset)):
+                state.rule = rules.session
+                batch = Batch("hits", partition, 0, 0, BASE_MS, list(run))
+                loaded = finish(
+                    [
+                        item
+                        for record in batch.records
+                        for item in prepare(batch._replace(records=[record]), Marks(), rules.rules)
+                    ],
+                    state,
+                )
+                if loaded.events:
+                    columns = event_columns(batch, loaded.events)
+                    for values in zip(*columns.values(), strict=True):
+                        row = dict(zip(columns, values, strict=True))
+                        events[partition, row["log_offset"]] = row
+                rejected += [(partition, row.record.offset) for row in loaded.rejected]
+                for count in loaded.counts:
+                    counts.update({(count.spool_id, name): getattr(count, name) for name in KEPT})
         return events, rejected, +counts
+
+    def _rules_at(self, partition: int, offset: int) -> WorkerRules:
+        """The rules that the batch of a record was registered under."""
+        of_batch = (batch.rules for batch in self.log.history[partition] if batch.first <= offset <= batch.last)
+        return self._rules.get(next(of_batch, ""), RULES)
 
     def _check_view(self) -> None:
         stored, view = Counter(), Counter()
