@@ -7,7 +7,7 @@ so that what it accepts is what the worker takes.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit
 from schemas.language import language
-from schemas.page import Page, split_page
+from schemas.page import Page, is_on, split_page
 from schemas.parameters import PROPERTY, RejectError, number, parameters
 from schemas.rejection import Reason, Rejection
 from schemas.screen import screen
@@ -36,9 +36,13 @@ _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The settings that validation depends on; `sites` None: every well-formed site id passes."""
+    """The settings that validation depends on; `sites` None: every well-formed site id passes.
+
+    `domains` are those of each site that has some: its pages are on them, or below them.
+    """
 
     sites: Container[str] | None = None
+    domains: Mapping[str, Sequence[str]] = {}
     event_age_ms_max: int = 7 * 86_400_000
     event_ahead_ms_max: int = 600_000
     items_max: int = 500
@@ -50,6 +54,7 @@ def limits_of(settings: Settings) -> Limits:
     """Return the limits that the settings name; they are in seconds, limits in ms."""
     return Limits(
         sites=frozenset(settings.sites) or None,
+        domains={name: site.domains for name, site in settings.sites.items() if site.domains},
         event_age_ms_max=settings.event_age_s_max * 1000,
         event_ahead_ms_max=settings.event_ahead_s_max * 1000,
         items_max=settings.items_max,
@@ -78,8 +83,11 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
     width, height = _screen(get("sr", ""))
     name = _event_name(get("e", ""))
+    site = _site(get("s", ""), limits)
+    if "u" in found or name != EMAIL_OPEN:  # an email is opened on the reader's own pages
+        _check_domain(page.host, site, limits)
     event = Event(
-        site=_site(get("s", ""), limits),
+        site=site,
         event_name=name,
         visitor_id=int(hit.visitor_id, 16),
         ts=ts,
@@ -148,6 +156,12 @@ def _page(url: str, referer: str) -> Page:
             raise RejectError(Reason.BAD_URL, f"u={url[:200]!r} is no http(s) URL")
         return page
     return (split_page(referer) if referer else None) or NO_PAGE
+
+
+def _check_domain(host: str, site: str, limits: Limits) -> None:
+    domains = limits.domains.get(site)
+    if domains and host and not is_on(host, domains):
+        raise RejectError(Reason.WRONG_DOMAIN, f"the page is on {host[:200]!r}, no domain of site {site!r}")
 
 
 def _screen(text: str) -> tuple[int, int]:
