@@ -16,14 +16,16 @@ import msgspec
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit
+from schemas.host import is_on
 from schemas.language import language
-from schemas.page import Page, is_on, split_page
+from schemas.page import Page, split_page
 from schemas.parameters import PROPERTY, RejectError, number, parameters
 from schemas.rejection import Reason, Rejection
 from schemas.screen import screen
 from schemas.settings import Settings
+from schemas.site import SITE_ID_PATTERN
 
-SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+SITE = re.compile(SITE_ID_PATTERN)
 EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 PAGE_VIEW = "PageView"
 EMAIL_OPEN = "EmailOpen"
