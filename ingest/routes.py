@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from infra.journal.frame import HEADER_BYTES
-from ingest import cors
 from ingest.client_address import ClientAddresses
+from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
 from ingest.event_body import parse_events
 from ingest.group_commit import GroupCommit, Waiting
@@ -81,6 +81,11 @@ class Routes:
         self._members_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
         self._retry_after = b"Retry-After: %d\r\n" % settings.retry_after_s
         self._full = refusal(Refusal.SPOOL_FULL, self._retry_after)
+        self.take_sites(settings)
+
+    def take_sites(self, settings: Settings) -> None:
+        """Go by the sites of these settings from now on."""
+        self._cors = Cors(settings.sites)
 
     def peer(self, host: str) -> Peer:
         """Return what to know of a connection's other end."""
@@ -126,14 +131,14 @@ class Routes:
             else:
                 self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PIXEL_METHODS)
         elif request.path == self._events_path:
-            lines = cors.answer_lines(request.header(b"origin"))
+            lines = self._cors.answer_lines(request.header(b"origin"))
             if request.method == b"POST":
                 try:
                     self._events(client, request, lines, dress)
                 except RefusedError as error:
                     self._refuse(client, error.reason, dress, lines)
             elif request.method == b"OPTIONS":
-                preflight = cors.preflight_lines(request.header(b"origin"))
+                preflight = self._cors.preflight_lines(request.header(b"origin"))
                 self._answer(client, 204, dress(response(204, EVENTS_METHODS + preflight, None)))
             else:
                 self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, EVENTS_METHODS + lines)

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"  # a field longer than its limit
     BAD_SITE = "bad_site"  # missing or not a site id
     UNKNOWN_SITE = "unknown_site"  # sites are defined, and this is none of them
+    WRONG_DOMAIN = "wrong_domain"  # the page is on none of its site's domains
     BAD_EVENT_NAME = "bad_event_name"  # not [A-Za-z][A-Za-z0-9_.]{0,63}
     BAD_URL = "bad_url"  # the page URL is no http(s) URL
     BAD_TIME = "bad_time"  # t, sent or received_at is no time at all

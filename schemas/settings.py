@@ -25,7 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from schemas.site import DEFAULT_SITE, SITE_ID_PATTERN, Loc, Site, misfits
+from schemas.site import DEFAULT_SITE, RETENTION_DAYS_MAX, SITE_ID_PATTERN, Loc, Site, misfits
 from schemas.toml_lines import line_of
 from schemas.topics import HITS
 
@@ -227,6 +227,12 @@ class Settings(BaseSettings):
     # sites
     sites: dict[SiteId, Site] = Field(
         default_factory=dict, description="Known sites; none: every well-formed id passes."
+    )
+    rejected_retention_days: int = Field(
+        default=30,
+        ge=1,
+        le=RETENTION_DAYS_MAX,
+        description="Rejected records leave after so many days; earlier where their site's `retention_days` are less.",
     )
     default_site: Site = Field(default=DEFAULT_SITE, description="What holds for a site without a table.")
 

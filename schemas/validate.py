@@ -16,14 +16,16 @@ import msgspec
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit
+from schemas.host import is_on
 from schemas.language import language
 from schemas.page import Page, split_page
 from schemas.parameters import PROPERTY, RejectError, number, parameters
 from schemas.rejection import Reason, Rejection
 from schemas.screen import screen
 from schemas.settings import Settings
+from schemas.site import SITE_ID_PATTERN
 
-SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+SITE = re.compile(SITE_ID_PATTERN)
 EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 PAGE_VIEW = "PageView"
 EMAIL_OPEN = "EmailOpen"
@@ -36,9 +38,13 @@ _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The settings that validation depends on; `sites` None: every well-formed site id passes."""
+    """The settings that validation depends on; `sites` None: every well-formed site id passes.
+
+    `domains` are those of each site that has some: its pages are on them, or below them.
+    """
 
     sites: frozenset[str] | None = None
+    domains: Mapping[str, tuple[str, ...]] = {}
     event_age_ms_max: int = 7 * 86_400_000
     event_ahead_ms_max: int = 600_000
     items_max: int = 500
@@ -50,6 +56,7 @@ def limits_of(settings: Settings) -> Limits:
     """Return the limits that the settings name; they are in seconds, limits in ms."""
     return Limits(
         sites=frozenset(settings.sites) or None,
+        domains={name: site.domains for name, site in settings.sites.items() if site.domains},
         event_age_ms_max=settings.event_age_s_max * 1000,
         event_ahead_ms_max=settings.event_ahead_s_max * 1000,
         items_max=settings.items_max,
@@ -78,8 +85,11 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
     width, height = _screen(get("sr", ""))
     name = _event_name(get("e", ""))
+    site = _site(get("s", ""), limits)
+    if "u" in found or name != EMAIL_OPEN:  # an email is opened on the reader's own pages
+        _check_domain(page.host, site, limits)
     event = Event(
-        site=_site(get("s", ""), limits),
+        site=site,
         event_name=name,
         visitor_id=int(hit.visitor_id, 16),
         ts=ts,
@@ -148,6 +158,12 @@ def _page(url: str, referer: str) -> Page:
             raise RejectError(Reason.BAD_URL, f"u={url[:200]!r} is no http(s) URL")
         return page
     return (split_page(referer) if referer else None) or NO_PAGE
+
+
+def _check_domain(host: str, site: str, limits: Limits) -> None:
+    domains = limits.domains.get(site)
+    if domains and host and not is_on(host, domains):
+        raise RejectError(Reason.WRONG_DOMAIN, f"the page is on {host[:200]!r}, no domain of site {site!r}")
 
 
 def _screen(text: str) -> tuple[int, int]:

@@ -26,6 +26,7 @@ REQUEST_BYTES_MAX = 1024 * 1024  # a letter is smaller (consumers/dead_letter.py
 BATCH_BYTES_MAX = 256 * 1024
 IN_FLIGHT_MAX = 500
 END_S_MAX = 5.0
+DAY_MS = 86_400_000
 TOPIC_MADE = (0, 36)  # Kafka's error codes NONE and TOPIC_ALREADY_EXISTS
 
 Producer, Admin, NewTopic = DEAD_LETTER_NEEDS
@@ -89,7 +90,8 @@ class KafkaDeadLetter:
             await admin.start()
             if any(topic["topic"] == self.topic for topic in await admin.describe_topics()):
                 return
-            topic = NewTopic(self.topic, self._settings.partitions, replicas, {} if replicas == -1 else None)
+            retention = {"retention.ms": str(self._settings.rejected_retention_days * DAY_MS)}
+            topic = NewTopic(self.topic, self._settings.partitions, replicas, {} if replicas == -1 else None, retention)
             response = await admin.create_topics([topic])
             for _, code, *message in response.topic_errors:
                 if code not in TOPIC_MADE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from consumers.clickhouse_client import ClickHouse
+
+log = logging.getLogger("hitstream.database")
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
 
@@ -84,9 +87,11 @@ def migrate_now(settings: Settings) -> None:
 def apply_migrations(settings: Settings) -> list[str]:
     """Create or update the tables; return the migrations applied. Raises RetryError, FatalError.
 
-    Whether inserts survive power loss is set on the tables, too; on a foreign server it is only ever switched on.
+    How long rows stay is set on the tables, too. So is whether inserts survive power loss; on a foreign server that is
+    only ever switched on.
     """
     from infra.migrate import migrate, set_durability
+    from infra.retention import Retention, set_retention
 
     disk, cluster = settings.sync == "disk", settings.clickhouse_cluster
     if cluster and not settings.clickhouse_url:
@@ -95,4 +100,9 @@ def apply_migrations(settings: Settings) -> list[str]:
         done = migrate(client, cluster=cluster)
         if disk or runs_own_clickhouse(settings):
             set_durability(client, power_loss=disk, cluster=cluster)
+        sites = {name: site.retention_days for name, site in settings.sites.items()}
+        retention = Retention(sites, settings.default_site.retention_days, settings.rejected_retention_days)
+        changed = set_retention(client, retention, cluster)
+        if changed:
+            log.info("rows leave after other times now: %s", ", ".join(changed))
     return done

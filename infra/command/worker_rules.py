@@ -11,13 +11,14 @@ from schemas.validate import limits_of
 
 def worker_rules(settings: Settings) -> WorkerRules:
     """Return the worker's rules; settings are in seconds, rules in ms."""
+    limits = limits_of(settings)
     session = SessionRule(
         gap_ms=settings.session_gap_s * 1000,
         length_ms_max=settings.session_length_s_max * 1000,
         event_ids_max=settings.session_event_ids_max,
     )
     return WorkerRules(
-        rules=Rules(limits_of(settings), {name: site.domains for name, site in settings.sites.items()}),
+        rules=Rules(limits, limits.domains),
         session=session,
         session_keep_ms=settings.session_cache_horizon_s * 1000,
         batch_rows_max=settings.batch_rows_max,

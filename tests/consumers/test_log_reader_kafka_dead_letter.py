@@ -6,6 +6,7 @@ import time
 
 import pytest
 from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient, ConfigResource
 from support.kafka import unique
 
 from consumers.dead_letter import Letter
@@ -31,7 +32,9 @@ def read(servers, topic, count):
 
 
 def test_letters_arrive_and_the_topic_is_made(kafka_servers):
-    settings = load(kafka_bootstrap_servers=kafka_servers, kafka_topic=unique("hits"), partitions=2)
+    settings = load(
+        kafka_bootstrap_servers=kafka_servers, kafka_topic=unique("hits"), partitions=2, rejected_retention_days=3
+    )
     letters = [Letter(f"{n:016x}:1".encode(), json.dumps({"n": n}).encode()) for n in range(1200)]
     letters.append(Letter(b"hits:0:1", b"x" * 1_000_000))
     dead_letter = KafkaDeadLetter(settings)
@@ -42,6 +45,10 @@ def test_letters_arrive_and_the_topic_is_made(kafka_servers):
         dead_letter.close()
     assert dead_letter.topic == f"{settings.kafka_topic}.rejected"
     assert sorted(read(kafka_servers, dead_letter.topic, len(letters))) == sorted(letters)
+    topic = ConfigResource(ConfigResource.Type.TOPIC, dead_letter.topic)
+    admin = AdminClient({"bootstrap.servers": kafka_servers})
+    (config,) = admin.describe_configs([topic]).values()
+    assert config.result()["retention.ms"].value == str(3 * 86_400_000)
 
 
 def test_without_a_broker_it_says_so_and_can_be_closed():

@@ -230,7 +230,7 @@ def test_worker_rules_are_the_settings():
     assert rules.session.gap_ms == 60_000
     assert rules.rules.limits.event_age_ms_max == 5_000
     assert rules.rules.limits.sites == {"shop"}
-    assert rules.rules.domains == {"shop": ("shop.example",)}
+    assert rules.rules.domains == rules.rules.limits.domains == {"shop": ("shop.example",)}
     assert worker_rules(load()).rules.limits.sites is None
 
 

@@ -17,7 +17,8 @@ from schemas.validate import Limits, event_time, validate
 
 LIMITS = Limits()
 HIT = orjson.loads(hit())
-SMALL = Limits(sites={"shop", "blog"}, items_max=2, properties_max=2, field_chars_max=100)
+DOMAINS = {"shop": ("shop.example", "shop.test")}
+SMALL = Limits(sites={"shop", "blog"}, domains=DOMAINS, items_max=2, properties_max=2, field_chars_max=100)
 
 
 def validated(limits=LIMITS, **fields):
@@ -62,6 +63,9 @@ WRONG = [
     (Reason.BAD_URL, {"u": "ftp://example.com/"}),
     (Reason.BAD_URL, {"u": "/relative"}),
     (Reason.BAD_URL, {"u": "http://"}),
+    (Reason.WRONG_DOMAIN, {"s": "shop", "u": "https://other.example/"}),
+    (Reason.WRONG_DOMAIN, {"s": "shop", "u": "https://badshop.example/"}),
+    (Reason.WRONG_DOMAIN, {"s": "shop", "e": "EmailOpen", "u": "https://other.example/"}),
     (Reason.BAD_TIME, {"t": "yesterday"}),
     (Reason.BAD_TIME, {"sent": "1e99"}),
     (Reason.BAD_VALUE, {"v": "-0.01"}),
@@ -103,6 +107,28 @@ def test_wrong_in_query_and_json(reason, parameters):
 def test_every_reason_has_an_example():
     elsewhere = {Reason.BAD_JSON, Reason.BAD_HIT, Reason.BAD_VERSION, Reason.UNPROCESSABLE}
     assert {reason for reason, _ in WRONG} | elsewhere == set(Reason)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"params": {"s": "shop", "u": "https://shop.example/a"}},
+        {"params": {"s": "shop", "u": "https://deep.www.shop.test:8443/"}},
+        {"params": {"s": "shop", "u": "https://SHOP.example./"}},
+        {"params": {"s": "shop"}, "referer": "https://www.shop.example/"},
+        {"params": {"s": "shop"}},
+        {"params": {"s": "shop"}, "referer": "no URL"},
+        {"params": {"s": "blog", "u": "https://anywhere.example/"}},
+        {"params": {"s": "shop", "e": "EmailOpen"}, "referer": "https://webmail.example/"},
+    ],
+)
+def test_a_page_on_the_sites_domains_passes_and_so_does_no_page(fields):
+    assert event_of(SMALL, **fields).site in ("shop", "blog")
+
+
+def test_a_pixel_on_a_foreign_page_is_rejected_by_its_referer():
+    made = validated(SMALL, params={"s": "shop"}, referer="https://copy.example/")
+    assert made == Rejection(Reason.WRONG_DOMAIN, "the page is on 'copy.example', no domain of site 'shop'")
 
 
 def test_a_10_000_item_cart():
