@@ -46,7 +46,8 @@ SELECT
     any(channel),
     [any(utm_source), any(utm_medium), any(utm_campaign), any(utm_term), any(utm_content), any(click_id),
      any(click_id_type)],
-    arraySlice(arraySort(groupArrayIf((log_offset, event_name, event_id), event_id != '')), -{ids:Int64})
+    arraySlice(
+        arraySort(groupArrayIf((log_offset, event_name, event_id, source = 'server'), event_id != '')), -{ids:Int64})
 FROM events
 WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64} AND visitor_id != 0
   AND """
@@ -258,6 +259,6 @@ def _session(row: Sequence[Any]) -> tuple[VisitorKey, Session]:
         opened_at=opened_at,
         channel=channel,
         campaign=tuple(campaign),
-        event_ids={(name, event_id): None for _, name, event_id in event_ids} or None,
+        event_ids={(name, event_id, bool(server)): None for _, name, event_id, server in event_ids} or None,
     )
     return (site, visitor), session

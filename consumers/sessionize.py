@@ -21,9 +21,10 @@ def sessionize(event: Event, log_offset: int, state: SessionState) -> bool:
     key = (event.site, event.visitor_id)
     rule = state.rule
     campaign = _campaign(event)
+    event_key = (event.event_name, event.event_id, event.source == "server")
     session = find(state.of(key), event.ts, rule)
     if session is not None and belongs(session, campaign):
-        if holds(session, event.event_name, event.event_id):
+        if holds(session, event_key):
             return False
     else:
         session = Session(
@@ -36,7 +37,7 @@ def sessionize(event: Event, log_offset: int, state: SessionState) -> bool:
             campaign=campaign,
         )
         state.open(key, session)
-    add(session, event.ts, event.event_name, event.event_id, rule)
+    add(session, event.ts, event_key, rule)
     _write(session, event)
     return True
 

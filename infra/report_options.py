@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 MODELS = ("first", "last", "last-non-direct", "linear", "time-decay", "position")
+CONVERSION_DEFAULT = {"attribution": "Purchase", "matches": ""}
 STEPS_MAX = 32
 DURATION_MS_MAX = 3660 * 86_400_000  # ten years
 TIME_MS_MAX = 10_413_791_999_999  # the last millisecond of 2299, where DateTime64(3) ends
@@ -36,12 +37,14 @@ BREAKDOWNS: Mapping[str, tuple[str, ...]] = {
     "attribution": _EVENT_COLUMNS,
     "sessions": _SESSION_COLUMNS,
     "traffic": _EVENT_COLUMNS,
+    "matches": _EVENT_COLUMNS,
 }
 _BREAKDOWN_DEFAULT: Mapping[str, str] = {
     "funnel": "",
     "attribution": "channel",
     "sessions": "channel",
     "traffic": "day",
+    "matches": "event_name",
 }
 
 
@@ -55,12 +58,13 @@ class ReportOptions:
 
     Durations (`window`, `lookback`) are a number and a unit: s, m, h, d, w. `since` (included) and `until` (excluded)
     are an ISO date or datetime, in `tz` where it has no offset, or a duration back from now; "" is everything. `by`
-    is one of BREAKDOWNS of the report; "" is its default. `currency` concerns money, so attribution alone.
+    is one of BREAKDOWNS of the report; "" is its default. `event` is a conversion's name; "" is Purchase, in matches
+    also every name that servers send. `currency` concerns money, so attribution alone.
     """
 
     steps: tuple[str, ...] = ()
     window: str = "7d"
-    event: str = "Purchase"
+    event: str = ""
     model: str = "last-non-direct"
     lookback: str = "30d"
     site: str = ""
@@ -138,22 +142,27 @@ def parameters(report: str, options: ReportOptions, now: datetime) -> dict[str, 
         bound |= _attribution(options)
     else:
         bound |= {"by_day": int(by == "day")}
+    if report in {"attribution", "matches"}:
+        bound |= {"event": _conversion(options.event or CONVERSION_DEFAULT[report])}
     return bound
 
 
 def _attribution(options: ReportOptions) -> dict[str, object]:
     if options.model not in MODELS:
         raise ReportError(f"model {options.model!r} is unknown: choose one of {', '.join(MODELS)}")
-    if not _EVENT_NAME.fullmatch(options.event):
-        raise ReportError(f"event {options.event!r} is no event name: write one such as Purchase or Lead")
     if options.currency and not re.fullmatch(r"[A-Za-z]{3}", options.currency):
         raise ReportError(f"currency {options.currency!r} is no ISO 4217 code: write one such as EUR")
     return {
-        "event": options.event,
         "model": options.model,
         "lookback_ms": duration_ms(options.lookback, "lookback"),
         "currency": options.currency.upper(),
     }
+
+
+def _conversion(name: str) -> str:
+    if name and not _EVENT_NAME.fullmatch(name):
+        raise ReportError(f"event {name!r} is no event name: write one such as Purchase or Lead")
+    return name
 
 
 def _check_steps(steps: list[str]) -> None:

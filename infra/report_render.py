@@ -25,7 +25,7 @@ ROWS_SHOWN_MAX = 200
 BAR_CELLS = 20
 
 _BLOCKS = "▏▎▍▌▋▊▉█"
-_FRACTIONS = ("rate_total", "rate_step", "bot_share")
+_FRACTIONS = ("rate_total", "rate_step", "bot_share", "server_rate", "browser_rate")
 
 
 def render(rows: Sequence[dict[str, Any]], fmt: str, console: Console, columns: Sequence[str] = ()) -> None:

@@ -1,7 +1,8 @@
-"""The reports: funnel, attribution, sessions, traffic; each is one SQL file in `schemas/reports/`, its header its spec.
+"""The reports: funnel, attribution, sessions, traffic, matches; each is one SQL file in `schemas/reports/`.
 
-Promise: this module adds no rule of its own. It reads the SQL, binds the options, and names the columns as CONTRACT's
-`report … --format json` does. Money and credits are summed exactly in ClickHouse and become floats only here.
+Promise: a file's header is its spec, and this module adds no rule of its own. It reads the SQL, binds the options, and
+names the columns as CONTRACT's `report … --format json` does. Money and credits are summed exactly in ClickHouse and
+become floats only here.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "attribution": ("conversions", "value"),
     "sessions": ("sessions", "visitors", "bounces", "events", "duration_s_avg"),
     "traffic": ("events", "pageviews", "visitors", "sessions", "no_visitor", "bot_events", "bot_share"),
+    "matches": (
+        *("server_events", "server_matched", "server_rate"),
+        *("browser_events", "browser_matched", "browser_rate"),
+    ),
 }
-_FRACTIONAL = ("rate_total", "rate_step", "duration_s_avg", "bot_share")
+_FRACTIONAL = ("rate_total", "rate_step", "duration_s_avg", "bot_share", "server_rate", "browser_rate")
 
 
 class Client(Protocol):

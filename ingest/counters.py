@@ -1,7 +1,8 @@
 """What a collector counts: plain integers, bumped on the hot path and read by `metrics.py` when somebody asks.
 
 Invariant: every request is in `answers` under its status once its answer was handed to the kernel, and every one that
-was not kept is also in `refused` under one of the closed reasons below. Nothing is dropped without a count.
+was not kept is also in `refused` under one of the closed reasons below; server events that were not kept although their
+request was answered 202 are in `server_rejected`. Nothing is dropped without a count.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+
+from schemas.rejection import Reason
 
 
 class Refusal(StrEnum):
@@ -22,6 +25,7 @@ class Refusal(StrEnum):
     HIT_TOO_LARGE = "hit_too_large"  # 413
     BAD_CONTENT_TYPE = "bad_content_type"  # 400
     BAD_BODY = "bad_body"  # 400: no JSON, too deep, or no objects
+    UNAUTHORIZED = "unauthorized"  # 401: no valid key for server events
     NOT_FOUND = "not_found"  # 404
     METHOD_NOT_ALLOWED = "method_not_allowed"  # 405
     SLOW_REQUEST = "slow_request"  # 408
@@ -46,6 +50,7 @@ class Counters:
         "hits_kept",
         "refused",
         "segments",
+        "server_rejected",
         "syncs",
         "visitors_minted",
     )
@@ -62,6 +67,7 @@ class Counters:
         self.visitors_minted = 0
         self.answers: Counter[int] = Counter()
         self.refused: Counter[Refusal] = Counter()
+        self.server_rejected: Counter[Reason] = Counter()
 
     def group(self, hits: int, size: int) -> None:
         """Count one group commit of `hits` kept hits, `size` bytes of JSON in all."""
@@ -90,6 +96,7 @@ class Counters:
         }
         flat.update({f"answers.{status}": count for status, count in dict(self.answers).items()})
         flat.update({f"refused.{reason}": self.refused[reason] for reason in Refusal})
+        flat.update({f"server_rejected.{reason}": self.server_rejected[reason] for reason in Reason})
         flat.update({f"group_sizes.{bucket}": count for bucket, count in enumerate(self.group_sizes)})
         return flat
 

@@ -1,4 +1,4 @@
-"""The body of `POST /e`: one event, an array of events, or `{"events": [...]}`, as JSON. Pure.
+"""The body of a POST of events: one event, an array of events, or `{"events": [...]}`, as JSON. Pure.
 
 Promise: what comes out is a list of JSON objects, each within the limits, or the closed reason why not. Whether an
 event means anything is the worker's business. Numbers and texts are as orjson reads them: NaN, Infinity, lone
@@ -19,6 +19,14 @@ MEDIA_TYPES = (b"application/json", b"text/plain")
 
 def parse_events(body: bytes, content_type: bytes | None, events_max: int, depth_max: int) -> list[dict[str, Any]]:
     """Return the events of a body; [] for an empty array. A missing content type is fine. Raises RefusedError."""
+    events = parse_items(body, content_type, events_max, depth_max)
+    if not all(isinstance(event, dict) for event in events):
+        raise RefusedError(Refusal.BAD_BODY)
+    return events
+
+
+def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_max: int) -> list[Any]:
+    """Return what a body lists, of whatever type, as `parse_events` does. Raises RefusedError."""
     if content_type is not None and content_type.partition(b";")[0].strip().lower() not in MEDIA_TYPES:
         raise RefusedError(Refusal.BAD_CONTENT_TYPE)
     try:
@@ -31,12 +39,10 @@ def parse_events(body: bytes, content_type: bytes | None, events_max: int, depth
         value = value["events"]
         if not isinstance(value, list):
             raise RefusedError(Refusal.BAD_BODY)
-    events = value if isinstance(value, list) else [value]
-    if len(events) > events_max:
+    items = value if isinstance(value, list) else [value]
+    if len(items) > items_max:
         raise RefusedError(Refusal.TOO_MANY_EVENTS)
-    if not all(isinstance(event, dict) for event in events):
-        raise RefusedError(Refusal.BAD_BODY)
-    return events
+    return items
 
 
 def depth(value: object, depth_max: int) -> int:

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from infra.journal.frame import HEADER_BYTES
 from ingest.counters import Counters, Refusal
@@ -46,6 +46,15 @@ class Waiting(Protocol):
 # A request that waits for its answer: its connection, how many of the group's hits are its own, status and answer when
 # they are kept, and the answer when they are not. A plain tuple, because one is made for every hit.
 Entry = tuple[Waiting, int, int, bytes, bytes]
+
+
+class Taken(NamedTuple):
+    """What a request comes to: status and answer if its hits are kept, the answer if not, and the hits."""
+
+    status: int
+    answer: bytes
+    full_answer: bytes
+    hits: list[bytes]
 
 
 class GroupCommit:

@@ -51,7 +51,8 @@ class HitBuilder:
     def at(self, now_ms: int) -> None:
         """Set `received_at`, in ms since 1970."""
         self._pixel = b',"received_at":%d,"source":"pixel","visitor_id":"' % now_ms
-        self._beacon = b',"received_at":%d,"source":"beacon","visitor_id":"' % now_ms
+        self._received = b',"received_at":%d,"source":"' % now_ms
+        self._beacon = self._received + b'beacon","visitor_id":"'
 
     def pixel(  # noqa: PLR0913, PLR0917  the hot path: the parts of a hit
         self, seq: int, visitor: bytes, mark: bytes, members: bytes, referer: bytes, query: bytes
@@ -72,3 +73,10 @@ class HitBuilder:
         front = PREFIX + visitor + self._name
         back = b"".join((self._beacon, visitor, mark, members, b',"event":'))
         return [b"%b%d%b%b}" % (front, seq + place, back, event) for place, event in enumerate(events)]
+
+    def event(  # noqa: PLR0913, PLR0917  the parts of a hit
+        self, seq: int, source: bytes, key: bytes, visitor: bytes, mark: bytes, members: bytes, event: bytes
+    ) -> bytes:
+        """Return the hit of one JSON event from `source`, under a log key that need not be the visitor."""
+        rest = (b'","visitor_id":"', visitor, mark, members, b',"event":', event, b"}")
+        return b"".join((PREFIX, key, self._name, b"%d" % seq, self._received, source, *rest))

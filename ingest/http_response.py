@@ -26,6 +26,7 @@ STATUS_OF = {
     Refusal.HIT_TOO_LARGE: 413,
     Refusal.BAD_CONTENT_TYPE: 400,
     Refusal.BAD_BODY: 400,
+    Refusal.UNAUTHORIZED: 401,
     Refusal.NOT_FOUND: 404,
     Refusal.METHOD_NOT_ALLOWED: 405,
     Refusal.SLOW_REQUEST: 408,

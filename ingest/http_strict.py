@@ -63,11 +63,15 @@ class Request(NamedTuple):
 
 
 class RefusedError(Exception):
-    """The request is refused; nothing behind it on the connection can be trusted."""
+    """The request is refused; raised while it is read, nothing behind it on the connection can be trusted.
 
-    def __init__(self, reason: Refusal) -> None:
+    `lines` are header lines that the answer must have.
+    """
+
+    def __init__(self, reason: Refusal, lines: bytes = b"") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.lines = lines
 
 
 class StrictReader:

@@ -23,6 +23,7 @@ COUNTERS = {
 LABELLED = {
     "answers": ("hitstream_collector_answers", "Answers handed to the kernel, by HTTP status.", "status"),
     "refused": ("hitstream_collector_refused", "Requests and connections refused, by reason.", "reason"),
+    "server_rejected": ("hitstream_collector_server_rejected", "Server events rejected, by reason.", "reason"),
 }
 
 

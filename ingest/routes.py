@@ -17,7 +17,7 @@ from ingest.client_address import ClientAddresses
 from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
 from ingest.event_body import parse_events
-from ingest.group_commit import GroupCommit, Waiting
+from ingest.group_commit import GroupCommit, Taken, Waiting
 from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN, NEW, text_member
 from ingest.http_response import (
     PIXEL,
@@ -32,10 +32,12 @@ from ingest.http_response import (
 )
 from ingest.http_strict import RefusedError, Request
 from ingest.pixel_head import Fields, PixelHeads
+from ingest.server_events import ServerEvents
 from ingest.visitor import Visitors
 from schemas.settings import Settings
 
 PIXEL_METHODS = b"Allow: GET, HEAD\r\n"
+SERVER_METHODS = b"Allow: POST\r\n"
 EVENTS_METHODS = b"Allow: POST, OPTIONS\r\n"
 POST_BYTES_MAX = 4 * 1024 * 1024  # of one POST's hits: each repeats the request's header fields
 
@@ -74,13 +76,17 @@ class Routes:
         self._read_visitor = self._visitors.read
         self._renew_s = settings.cookie_renew_s
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
-        self._pixel_path = settings.pixel_path.encode()
-        self._events_path = settings.events_path.encode()
+        self._paths: dict[bytes, Callable[[Client, Request, Dress], None]] = {
+            settings.server_events_path.encode(): self._on_server_path,
+            settings.events_path.encode(): self._on_events_path,
+            settings.pixel_path.encode(): self._on_pixel_path,
+        }
         self._events_max = settings.post_events_max
         self._depth_max = settings.json_depth_max
         self._members_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
         self._retry_after = b"Retry-After: %d\r\n" % settings.retry_after_s
         self._full = refusal(Refusal.SPOOL_FULL, self._retry_after)
+        self._server_events = ServerEvents(settings, group, counters, self._visitors.mint)
         self.take_sites(settings)
 
     def take_sites(self, settings: Settings) -> None:
@@ -123,27 +129,38 @@ class Routes:
     def request(self, client: Client, request: Request, *, keep_alive: bool) -> None:
         """Answer a request that the strict reader read."""
         dress = closing if not keep_alive else kept_alive if request.http_1_0 else as_is
-        if request.path == self._pixel_path:
-            if request.method == b"GET":
-                self.pixel(client, self._heads.fields_of(request), dress)
-            elif request.method == b"HEAD":
-                self._answer(client, 200, dress(PIXEL_HEAD))
-            else:
-                self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PIXEL_METHODS)
-        elif request.path == self._events_path:
-            lines = self._cors.answer_lines(request.header(b"origin"))
-            if request.method == b"POST":
-                try:
-                    self._events(client, request, lines, dress)
-                except RefusedError as error:
-                    self._refuse(client, error.reason, dress, lines)
-            elif request.method == b"OPTIONS":
-                preflight = self._cors.preflight_lines(request.header(b"origin"))
-                self._answer(client, 204, dress(response(204, EVENTS_METHODS + preflight, None)))
-            else:
-                self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, EVENTS_METHODS + lines)
-        else:
+        path = self._paths.get(request.path)
+        if path is None:
             self._refuse(client, Refusal.NOT_FOUND, dress)
+        else:
+            path(client, request, dress)
+
+    def _on_pixel_path(self, client: Client, request: Request, dress: Dress) -> None:
+        if request.method == b"GET":
+            self.pixel(client, self._heads.fields_of(request), dress)
+        elif request.method == b"HEAD":
+            self._answer(client, 200, dress(PIXEL_HEAD))
+        else:
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PIXEL_METHODS)
+
+    def _on_events_path(self, client: Client, request: Request, dress: Dress) -> None:
+        lines = self._cors.answer_lines(request.header(b"origin"))
+        if request.method == b"POST":
+            try:
+                self._events(client, request, lines, dress)
+            except RefusedError as error:
+                self._refuse(client, error.reason, dress, lines)
+        elif request.method == b"OPTIONS":
+            preflight = self._cors.preflight_lines(request.header(b"origin"))
+            self._answer(client, 204, dress(response(204, EVENTS_METHODS + preflight, None)))
+        else:
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, EVENTS_METHODS + lines)
+
+    def _on_server_path(self, client: Client, request: Request, dress: Dress) -> None:
+        if request.method == b"POST":
+            self._taken(client, self._server_events.take, request, dress)
+        else:
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, SERVER_METHODS)
 
     def refuse_and_close(self, client: Client, reason: Refusal) -> None:
         """Answer what is no well-formed request; the caller closes the connection behind it."""
@@ -175,6 +192,15 @@ class Routes:
             lines += self._visitors.set_cookie(visitor, birth_s, https=https)
         full = refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
         group.add((client, len(hits), 204, dress(response(204, lines, None)), dress(full)), hits)
+
+    def _taken(self, client: Client, take: Callable[[Request], Taken], request: Request, dress: Dress) -> None:
+        """Keep and answer what a part of its own makes of a request."""
+        try:
+            status, answer, full, hits = take(request)
+        except RefusedError as error:
+            self._refuse(client, error.reason, dress, error.lines)
+        else:
+            self._group.add((client, len(hits), status, dress(answer), dress(full)), hits)
 
     def _mint(self) -> bytes:
         self._counters.visitors_minted += 1

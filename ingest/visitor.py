@@ -17,9 +17,9 @@ COOKIE_NAME = b"_hs"
 COOKIE_MAX_AGE_S = 34_128_000
 BORN_AHEAD_S_MAX = 86_400
 MINT_BATCH = 512
+NO_VISITOR = b"0" * 16
 
 _COOKIE = re.compile(rb"_hs=([0-9a-f]{16})\.([1-9][0-9]{0,10})[ \t]*(?=;|\Z)").match
-_NONE = b"0" * 16
 
 
 class Visitors:
@@ -61,7 +61,7 @@ class Visitors:
             return None
         visitor, birth = match.groups()
         birth_s = int(birth)
-        if birth_s > now_s + BORN_AHEAD_S_MAX or visitor == _NONE:
+        if birth_s > now_s + BORN_AHEAD_S_MAX or visitor == NO_VISITOR:
             return None
         return visitor, birth_s
 
@@ -72,7 +72,7 @@ class Visitors:
                 digits = self._random(8 * MINT_BATCH).hex().encode()
                 self._ids = [digits[at : at + 16] for at in range(0, len(digits), 16)]
             fresh = self._ids.pop()
-            if fresh != _NONE:
+            if fresh != NO_VISITOR:
                 return fresh
 
     def set_cookie(self, visitor: bytes, birth_s: int, *, https: bool) -> bytes:

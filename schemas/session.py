@@ -14,6 +14,10 @@ import msgspec
 
 NAME = Struct("<QQQ")
 
+# What makes two events of one session repeats of each other: name, id, and whether a server sent it. A browser's event
+# and a server's of one id are no repeats but two reports of one thing, and both are kept (CONTRACT).
+EventKey = tuple[str, str, bool]
+
 
 class SessionRule(msgspec.Struct, frozen=True):
     """The rule's numbers, in ms: gap (an equal one still joins), length (a session stays below), and ids known."""
@@ -27,7 +31,7 @@ class Session(msgspec.Struct):
     """One session of a visitor on a site.
 
     `opened_at` is the opener's log offset, which orders a partition's sessions by their opening. `campaign` is the
-    opener's set of utm values and click id. `event_ids` holds the last ids kept, by (event name, id), oldest first.
+    opener's set of utm values and click id. `event_ids` holds the keys of the last events with an id, oldest first.
     """
 
     id: int
@@ -37,7 +41,7 @@ class Session(msgspec.Struct):
     opened_at: int
     channel: str
     campaign: tuple[str, ...]
-    event_ids: dict[tuple[str, str], None] | None = None
+    event_ids: dict[EventKey, None] | None = None
 
 
 def session_id(site: str, visitor_id: int, spool_id: int, spool_seq: int) -> int:
@@ -73,18 +77,18 @@ def belongs(session: Session, campaign: tuple[str, ...]) -> bool:
     return not any(campaign) or campaign == session.campaign
 
 
-def holds(session: Session, name: str, event_id: str) -> bool:
-    """Return whether the session already holds an event of this name and id; an empty id is never held."""
-    return bool(event_id) and session.event_ids is not None and (name, event_id) in session.event_ids
+def holds(session: Session, key: EventKey) -> bool:
+    """Return whether the session already holds an event of this key; one without an id is never held."""
+    return session.event_ids is not None and key in session.event_ids
 
 
-def add(session: Session, ts: int, name: str, event_id: str, rule: SessionRule) -> None:
-    """Stretch the session over `ts` and remember the event's id."""
+def add(session: Session, ts: int, key: EventKey, rule: SessionRule) -> None:
+    """Stretch the session over `ts` and remember the event's key if it has an id."""
     session.first_ts = min(session.first_ts, ts)
     session.last_ts = max(session.last_ts, ts)
-    if event_id:
+    if key[1]:
         if session.event_ids is None:
             session.event_ids = {}
-        session.event_ids[name, event_id] = None
+        session.event_ids[key] = None
         if len(session.event_ids) > rule.event_ids_max:
             del session.event_ids[next(iter(session.event_ids))]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Print a report: funnel, attribution, sessions, traffic.")
+app = typer.Typer(no_args_is_help=True, help="Print a report: funnel, attribution, sessions, traffic, matches.")
 
 Site = Annotated[str, typer.Option(help="This site only.")]
 Since = Annotated[str, typer.Option(help="From here on: a date, a datetime, or how long ago (7d).")]
@@ -85,6 +85,22 @@ def traffic(  # noqa: PLR0913  a command's options are its arguments
 ) -> None:
     """Events, page views, visitors and bots, by day or any column."""
     _show("traffic", output_format, _common(site, since, until, by, tz, bots=bots))
+
+
+@app.command()
+def matches(  # noqa: PLR0913  a command's options are its arguments
+    *,
+    event: Annotated[str, typer.Option(help="This event only; else Purchase and all that servers send.")] = "",
+    site: Site = "",
+    since: Since = "",
+    until: Until = "",
+    by: By = "",
+    tz: Tz = "",
+    bots: Bots = False,
+    output_format: Format = "table",
+) -> None:
+    """How many server events met the browser's event of the same id, and the other way round."""
+    _show("matches", output_format, {"event": event} | _common(site, since, until, by, tz, bots=bots))
 
 
 def _common(  # noqa: PLR0913  the options that every report has

@@ -44,9 +44,9 @@ def loaded_batches(count=6, size=15, seed=3):
             if random.random() < 0.1:
                 params["v"] = "wrong"
             seq = offset + len(values) - (random.random() < 0.1)
-            values.append(
-                hit(max(seq, 0), spool=1 + random.randrange(2), visitor=random.randrange(4), at=now, params=params)
-            )
+            visitor, source = random.randrange(4), random.choice(("pixel", "pixel", "server"))
+            spool = 1 + random.randrange(2)
+            values.append(hit(max(seq, 0), spool=spool, visitor=visitor, at=now, params=params, source=source))
         batch = Batch("hits", 5, offset, offset + size - 1, now, records(values, offset))
         made.append((batch, finish(prepare(batch, marks, RULES), state)))
         offset += size

@@ -26,11 +26,10 @@ class Visit:
             ts=ts,
             ts_source="client",
             received_at=ts,
-            source="pixel",
             spool_id=3,
             spool_seq=self.offset,
             event_id=event_id,
-            **fields,
+            **{"source": "pixel"} | fields,
         )
         self.offset += 1
         self.kept = sessionize(event, self.offset, self.state)
@@ -78,6 +77,16 @@ def test_only_name_and_id_together_make_a_repeat(visit):
         assert visit.kept
     visit.see(name="B", event_id="1")
     assert not visit.kept
+
+
+@pytest.mark.parametrize("sources", [("beacon", "server"), ("server", "pixel"), ("server", "click")])
+def test_a_browser_and_a_server_event_of_one_id_are_no_repeats_but_each_of_itself(visit, sources):
+    opener = visit.see(event_id="a", source=sources[0])
+    assert visit.see(event_id="a", source=sources[1]).session_id == opener.session_id
+    assert visit.kept
+    for source in sources:
+        visit.see(event_id="a", source=source)
+        assert not visit.kept
 
 
 @pytest.mark.parametrize("other", [{"site": "blog"}, {"visitor": 8}, {"ts": BASE_MS + GAP + 1}, {"utm_source": "x"}])

@@ -94,9 +94,14 @@ def world(seed: int):
 
 
 @pytest.fixture(scope="module", params=SEEDS)
-def data(request, engine):
-    rows = world(request.param)
-    engine.replace(stored(row) for row in rows)
+def rows(request, engine):
+    made = world(request.param)
+    engine.replace(stored(row) for row in made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def data(rows):
     counted = reference.counted(rows)
     assert len(counted) < len(rows)
     return counted
@@ -217,3 +222,26 @@ def test_traffic(engine, data, by, chosen):
     assert found == reference.traffic(data, asked, value_of)
     if not by:
         assert list(found) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("by", "event", "chosen"),
+    list(
+        zip(
+            ["event_name", "channel", "site", "event_name", "device"],
+            ["", "", "AddToCart", "", ""],
+            RANGES,
+            strict=True,
+        )
+    ),
+)
+def test_matches(engine, rows, by, event, chosen):
+    asked = Asked(by=by, **chosen)
+    found = run("matches", engine, options(asked, event=event))
+    keys = ("server_events", "server_matched", "browser_events", "browser_matched")
+    expected = reference.matches(rows, asked, event)
+    assert {row[by]: tuple(row[key] for key in keys) for row in found} == expected
+    assert any(0 < row["server_rate"] < 1 and 0 < row["browser_rate"] < 1 for row in found)
+    for row in found:
+        assert row["server_rate"] == (row["server_matched"] / row["server_events"] if row["server_events"] else 0)
+        assert row["browser_rate"] == (row["browser_matched"] / row["browser_events"] if row["browser_events"] else 0)

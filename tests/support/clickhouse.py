@@ -143,10 +143,23 @@ def clickhouse_url(tmp_path_factory):
 @pytest.fixture
 def fresh_database(clickhouse_url):
     """The name of a new, migrated database at `clickhouse_url`, dropped afterwards."""
+    with _database(clickhouse_url) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def module_database(clickhouse_url):
+    """The same for all tests of a module."""
+    with _database(clickhouse_url) as name:
+        yield name
+
+
+@contextmanager
+def _database(url):
     name = f"test_{uuid4().hex[:12]}"
-    _migrated(clickhouse_url, name)
+    _migrated(url, name)
     yield name
-    client = ClickHouse(clickhouse_url, database="")
+    client = ClickHouse(url, database="")
     client.command(f"DROP DATABASE IF EXISTS {name} SYNC")
     client.close()
 

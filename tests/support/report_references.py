@@ -176,6 +176,32 @@ def sessions(rows, asked):
     }
 
 
+def matches(rows, asked, event=""):
+    """Return {value of by: (server ids, of them met, browser ids, of them met)}; `rows` are all, counted or not."""
+    here = [r for r in rows if asked.site in ("", r["site"])]
+    bots = {key for key, events in _sessions(counted(here)).items() if any(e["is_bot"] for e in events)}
+    alike = defaultdict(list)
+    for row in here:
+        if row["event_id"]:
+            alike[row["site"], row["event_name"], row["event_id"]].append(row)
+    in_range = [r for r in here if r["event_id"] and asked.since <= r["ts"] < asked.until]
+    sent = {(r["site"], r["event_name"]) for r in in_range if r["source"] == "server"}
+    groups = defaultdict(lambda: (set(), set(), set(), set()))
+    for row in in_range:
+        named = row["event_name"] == event if event else (row["site"], row["event_name"]) in sent
+        of_bot = bool(row["is_bot"]) if row["visitor_id"] == 0 else session_key(row) in bots
+        if not (named or (not event and row["event_name"] == "Purchase")) or (of_bot and not asked.bots):
+            continue
+        key = (row["site"], row["event_name"], row["event_id"])
+        of_server = row["source"] == "server"
+        others = [other for other in alike[key] if of_server != (other["source"] == "server")]
+        ids, met = groups[row[asked.by]][:2] if of_server else groups[row[asked.by]][2:]
+        ids.add(key)
+        if any(abs(row["ts"] - other["ts"]) <= 48 * HOUR_MS for other in others):
+            met.add(key)
+    return {value: tuple(map(len, sets)) for value, sets in groups.items()}
+
+
 def traffic(rows, asked, value_of):
     """Return {value: (events, pageviews, visitors, sessions, no_visitor, bot_events, bot_share)}."""
     all_counted = [r for r in rows if asked.site in ("", r["site"])]

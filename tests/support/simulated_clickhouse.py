@@ -190,7 +190,11 @@ class SimulatedClickHouse:
 def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]:
     first = rows[0]
     names = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id", "click_id_type")
-    with_id = [(row["log_offset"], row["event_name"], row["event_id"]) for row in rows if row["event_id"]]
+    with_id = [
+        (row["log_offset"], row["event_name"], row["event_id"], row["source"] == "server")
+        for row in rows
+        if row["event_id"]
+    ]
     return (
         *key,
         first["session_start"],

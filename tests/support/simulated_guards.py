@@ -74,7 +74,7 @@ def rejected_ids_remembered(patch: pytest.MonkeyPatch) -> None:
             given = dict(pair.split("=") for pair in hit["query"].split("&"))
             session = find(state.of((given["s"], int(hit["visitor_id"], 16))), hit["received_at"], state.rule)
             if session is not None and "id" in given:
-                session.event_ids = {**(session.event_ids or {}), ("PageView", given["id"]): None}
+                session.event_ids = {**(session.event_ids or {}), ("PageView", given["id"], False): None}
         return loaded
 
     patch.setattr(worker, "finish", remembering)

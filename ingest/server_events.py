@@ -1,0 +1,138 @@
+"""`POST /v1/events`: events that a site's own servers report, each judged here by the rules that the worker uses.
+
+Promise: an item counts as accepted when its hit is kept, so all accepted items of a request are kept, or none (503). An
+item that the worker would reject is not kept; the sender is told which, and why, by the closed reasons.
+
+- Only a valid key opens the path (`schemas/server_key.py`), and a key speaks for one site: what names another is
+  rejected.
+- A server knows its visitor by `vid`, the id in the `_hs` cookie that a first-party server can read; without it there
+  is no visitor, and the log key is random. Nothing that the sending server says of itself (address, agent) is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+
+from infra.journal.frame import HEADER_BYTES
+from ingest.counters import Counters, Refusal
+from ingest.event_body import parse_items
+from ingest.group_commit import GroupCommit, Taken
+from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN
+from ingest.http_response import refusal, response
+from ingest.http_strict import RefusedError, Request
+from ingest.visitor import NO_VISITOR
+from schemas.hit import HIT_VERSION, Hit
+from schemas.rejection import Reason, Rejection
+from schemas.server_key import key_id, matches
+from schemas.settings import Settings
+from schemas.validate import limits_of, validate
+
+LINES = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
+CHALLENGE = b'WWW-Authenticate: Bearer realm="hitstream"\r\n'
+WRONG_KEY = b'WWW-Authenticate: Bearer realm="hitstream", error="invalid_token"\r\n'  # RFC 6750, 3.1
+
+_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)").fullmatch
+_VISITOR = re.compile(r"[0-9a-f]{16}").fullmatch
+_NO_NAME = NO_VISITOR.decode()
+
+
+class Accepted(NamedTuple):
+    """An item that will be kept: its log key and visitor as 16 hex digits, and its event as JSON."""
+
+    key: bytes
+    visitor: bytes
+    event: bytes
+
+
+class ServerEvents:
+    """Answers into `group`, by one state of the settings. `random_key` returns 16 random hex digits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: GroupCommit,
+        counters: Counters,
+        random_key: Callable[[], bytes],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._group = group
+        self._counters = counters
+        self._random_key = random_key
+        self._now = now
+        self._keys = {key.id: (site_id, key) for site_id, site in settings.sites.items() for key in site.keys}
+        limits = limits_of(settings)
+        self._limits = {
+            site_id: msgspec.structs.replace(limits, sites=frozenset((site_id,))) for site_id in settings.sites
+        }
+        self._events_max = settings.post_events_max
+        self._depth_max = settings.json_depth_max
+        self._hit_bytes_max = settings.hit_bytes_max - HIT_FIXED_BYTES
+        self._full = refusal(Refusal.SPOOL_FULL, b"Retry-After: %d\r\n" % settings.retry_after_s)
+
+    def take(self, request: Request) -> Taken:
+        """Return what a POST comes to. Raises RefusedError."""
+        now = self._now()
+        site = self._site_of(request.headers.get(b"authorization", []), now)
+        items = parse_items(request.body, request.header(b"content-type"), self._events_max, self._depth_max)
+        accepted: list[Accepted] = []
+        rejected: list[dict[str, Any]] = []
+        received_ms = int(now.timestamp() * 1000)
+        for index, item in enumerate(items):
+            judged = self._judge(item, site, received_ms)
+            if isinstance(judged, Accepted):
+                accepted.append(judged)
+            else:
+                rejected.append({"index": index, "reason": judged.value})
+        hits = self._hits(accepted)
+        self._counters.server_rejected.update(Reason(item["reason"]) for item in rejected)
+        body = orjson.dumps({"accepted": len(hits), "rejected": rejected})
+        return Taken(202, response(202, LINES, body), self._full, hits)
+
+    def _site_of(self, authorization: list[bytes], now: datetime) -> str:
+        """Return the site that the presented key speaks for. Raises RefusedError."""
+        if not authorization:
+            raise RefusedError(Refusal.UNAUTHORIZED, CHALLENGE)
+        bearer = _BEARER(authorization[0]) if len(authorization) == 1 else None
+        presented = bearer[1].decode() if bearer else ""
+        site, key = self._keys.get(key_id(presented), ("", None))
+        if not matches(presented, key, now):
+            raise RefusedError(Refusal.UNAUTHORIZED, WRONG_KEY)
+        return site
+
+    def _judge(self, item: object, site: str, received_ms: int) -> Accepted | Reason:
+        if not isinstance(item, dict):
+            return Reason.BAD_JSON
+        if item.get("s") in (None, ""):
+            item["s"] = site
+        visitor = item.pop("vid", None)
+        if visitor in (None, ""):
+            visitor = _NO_NAME
+        elif not isinstance(visitor, str) or not _VISITOR(visitor):
+            return Reason.BAD_TYPE
+        hit = Hit(visitor, HIT_VERSION, _NO_NAME, 0, received_ms, "server", visitor, event=item)
+        judged = validate(hit, self._limits[site])
+        if isinstance(judged, Rejection):
+            return judged.reason
+        key = self._random_key() if visitor == _NO_NAME else visitor.encode()
+        return Accepted(key, visitor.encode(), orjson.dumps(item))
+
+    def _hits(self, accepted: list[Accepted]) -> list[bytes]:
+        """Return the hits, numbered for the group. Raises RefusedError where they are too large to be kept."""
+        if not accepted:
+            return []
+        sizes = [len(item.event) for item in accepted]
+        bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
+        if max(sizes) > self._hit_bytes_max or bound > self._group.post_bytes_max:
+            raise RefusedError(Refusal.HIT_TOO_LARGE)
+        seq = self._group.open(bound, len(accepted))
+        event = self._group.builder.event
+        return [
+            event(seq + place, b"server", key, visitor, KNOWN, b"", body)
+            for place, (key, visitor, body) in enumerate(accepted)
+        ]
