@@ -56,7 +56,7 @@ def rejected_at_most(days):
 
 
 def test_rows_leave_after_their_sites_days_and_the_others_stay(client):
-    store = ClickHouseStore(client, SessionRule())
+    store = ClickHouseStore(client)
     loaded(store)
     spend = [(site, age) for site in STAY for age in AGES]
     for site, age in spend:
@@ -83,7 +83,7 @@ def test_the_same_retention_changes_nothing_and_none_takes_it_back(client):
 
 def test_what_has_left_is_neither_inserted_again_nor_missed(client):
     """A batch loaded twice, and one healed after its rows have left: counted once, and what is too old leaves again."""
-    store = ClickHouseStore(client, SessionRule())
+    store = ClickHouseStore(client)
     batch, rows = loaded(store)
     set_retention(client, KEEP)
     assert ages(client, "events") == STAY
@@ -100,7 +100,7 @@ def test_what_has_left_is_neither_inserted_again_nor_missed(client):
 
 def test_a_late_hit_beyond_its_retention_just_leaves(client):
     set_retention(client, KEEP)
-    store = ClickHouseStore(client, SessionRule())
+    store = ClickHouseStore(client)
     batch, _ = loaded(store)
     assert ages(client, "events") == STAY
     assert store.counted(batch) == len(batch.records)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from consumers.log_reader.local import LocalLogReader
+from consumers.log_reader.port import Registered
 from infra.journal.local_log import Committed, log_root, partition_directory, write_committed
 from ingest.log_writer.local import LocalLogWriter
 from schemas.errors import FatalError, RetryError
@@ -56,7 +57,7 @@ def consume(tmp_path):
         while batch := partition.fetch(1000, 1 << 20):
             records += batch
         if records:
-            partition.register(records[0].offset, records[-1].offset, 0)
+            partition.register(Registered(records[0].offset, records[-1].offset, 0))
             count += len(records)
     return reader, count
 
