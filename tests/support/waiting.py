@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 
-POLL_S = 0.05
+POLL_S = 0.1
 
 
 async def until(condition, timeout_s=30.0):
