@@ -46,6 +46,7 @@ SAVE_EVERY_S = (
     0.05  # replacing a file costs ext4 milliseconds; what is sent again after a kill is dropped by the worker
 )
 PARTITION_OF_STRAYS = 0
+PAGE_BYTES = 4096
 
 
 class ForwarderCounters:
@@ -84,9 +85,7 @@ class _Spool:
         self.lock.release()
 
     def unread_bytes(self) -> int:
-        """Return about how many bytes stand behind the cursor."""
-        if self.drained:
-            return 0
+        """Return how many bytes stand behind the cursor."""
         position = self.cursor.position
         return sum(
             _data_bytes(self.directory / segment.name, position.byte if segment.ordinal == position.ordinal else 0)
@@ -126,7 +125,6 @@ class Forwarder:
         self._spools: dict[str, _Spool] = {}
         self._active = 0
         self._turn = 0
-        self._lag_at_s = 0.0
         self._saved_at_s = 0.0
         self._dirty = False
         self._untried = True
@@ -139,6 +137,7 @@ class Forwarder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until `stop` is set, finish the round, close. Raises FatalError when trying again cannot help."""
+        watching = asyncio.create_task(self._watch_lag())
         try:
             await self.open()
             pause_s = POLL_S_MIN
@@ -157,6 +156,7 @@ class Forwarder:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause_s)
         finally:
+            watching.cancel()
             await self.close()
 
     async def open(self, lock_wait_s: float = 10.0) -> None:
@@ -200,7 +200,6 @@ class Forwarder:
         self.counters.rounds += bool(moved)
         self.counters.hits += sum(map(len, runs.values()))
         self.counters.bytes += taken
-        self._note_lag()
         return taken
 
     def _gather(self, runs: dict[int, list[bytes]], moved: list[tuple[_Spool, SpoolCursor]]) -> int:
@@ -316,14 +315,14 @@ class Forwarder:
         self.counters.retries += 1
         self._untried = True
         self.counters.backoff_s = min(max(2 * self.counters.backoff_s, BACKOFF_S_MIN), BACKOFF_S_MAX)
-        self._note_lag()
         return self.counters.backoff_s
 
-    def _note_lag(self) -> None:
-        now_s = self._clock_s()
-        if now_s - self._lag_at_s >= LAG_EVERY_S:
-            self._lag_at_s = now_s
-            self.counters.lag_bytes = sum(spool.unread_bytes() for spool in self._spools.values())
+    async def _watch_lag(self) -> None:
+        """Note the lag beside the rounds: one of them may wait for half a minute for a log that is away."""
+        while True:
+            with suppress(OSError):  # a spool that cannot be read is the round's to report
+                self.counters.lag_bytes = sum(spool.unread_bytes() for spool in self._spools.values())
+            await asyncio.sleep(LAG_EVERY_S)
 
 
 def group(payloads: Iterable[bytes], partitions: int, runs: dict[int, list[bytes]]) -> None:
@@ -336,7 +335,15 @@ def group(payloads: Iterable[bytes], partitions: int, runs: dict[int, list[bytes
 
 
 def _data_bytes(path: Path, start: int) -> int:
-    """Return about how many bytes were written behind `start`; preallocated ones are a hole to most file systems."""
+    """Return how many bytes were written behind `start`: preallocated zeros follow, and no page of hits is zeros."""
     with suppress(OSError), path.open("rb") as file:
-        return max(os.lseek(file.fileno(), start, os.SEEK_HOLE) - start, 0)
+        written, zeros = start, os.fstat(file.fileno()).st_size
+        while written < zeros:
+            middle = (written + zeros) // 2
+            page = os.pread(file.fileno(), PAGE_BYTES, middle).rstrip(b"\0")
+            if page:
+                written = middle + len(page)
+            else:
+                zeros = middle
+        return max(written - start, 0)
     return 0

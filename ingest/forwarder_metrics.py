@@ -18,7 +18,7 @@ COUNTERS = {
 }
 GAUGES = {
     "backoff_s": ("backoff_seconds", "How long the forwarder waits before it tries again; 0 while the log takes hits."),
-    "lag_bytes": ("lag_bytes", "About how many bytes stand in the spools, not yet forwarded."),
+    "lag_bytes": ("lag_bytes", "Bytes that stand in the spools, not yet forwarded."),
     "spools": ("spools", "Spool directories, one per collector start that is not drained yet."),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -12,46 +11,25 @@ from random import Random
 import pytest
 from support.box import Box
 from support.promise import check_each_once, check_ledger, check_sessions
+from support.steady_load import Load, send_through
 
-from benchmarks.http_sender import KILL_TEST_PACE, Target, send_until
 from benchmarks.results_file import write_result
-from benchmarks.send_report import SendReport
-from benchmarks.steady import steady_hits
 
 ROLES = ("collector", "forwarder", "worker", "clickhouse", "parent")
+REQUESTS_PER_S = 4_000.0
 
 
-async def _send_through_kills(box: Box, rng: Random, kills: int, hits: int, pause_s: tuple[float, float]) -> SendReport:
-    stop = asyncio.Event()
-    requests = steady_hits(rng.randrange(1 << 32), int(time.time() * 1000))
-    pace = KILL_TEST_PACE._replace(rate_per_s=4_000.0)
-    sent = 0
-
-    def progress(requests_done: int) -> None:
-        nonlocal sent
-        sent = requests_done
-
-    sender = asyncio.create_task(send_until(stop, requests, Target("127.0.0.1", box.port), pace, progress))
-    try:
-        done = 0
-        while (done < kills or sent < hits) and not sender.done():
-            await asyncio.sleep(rng.uniform(*pause_s))
-            if done < kills:
-                done += await asyncio.to_thread(_kill_one, box, ROLES[done % len(ROLES)], rng)
-    finally:
-        stop.set()
-        report = await sender
-    assert not report.gave_up, report.gave_up
-    assert done == kills
-    return report
+def _kill(box: Box, rng: Random, kills: int, pause_s: tuple[float, float]) -> None:
+    done = 0
+    while done < kills:
+        time.sleep(rng.uniform(*pause_s))
+        done += _kill_one(box, ROLES[done % len(ROLES)], rng)
 
 
 def _kill_one(box: Box, role: str, rng: Random) -> int:
     """Kill a process of the role; return 1, or 0 while there is none to kill."""
     if role == "parent":
-        assert box.process is not None
-        box.process.kill()
-        box.process.wait()
+        box.kill()
         box.start()
         return 1
     pids = box.children(role)
@@ -66,7 +44,8 @@ def _run(tmp_path: Path, *, kills: int, hits: int, pause_s: tuple[float, float])
     print(f"KILL_SEED={seed}")
     rng = Random(seed)
     with Box(tmp_path / "box", collectors=2, workers=2, event_age_s_max=30 * 86_400) as box:
-        report = asyncio.run(_send_through_kills(box, rng, kills, hits, pause_s))
+        load = Load(hits, REQUESTS_PER_S)
+        report = send_through(box, load, rng.randrange(1 << 32), lambda: _kill(box, rng, kills, pause_s))
         box.wait_ready()
         ledger = check_ledger(box)
         check_each_once(box, report.acknowledged, report.unknown)

@@ -1,88 +1,78 @@
-"""The box through a real Kafka: broker, forwarder and worker killed; each hit in `events` exactly once."""
+"""The box through a real Kafka, everything in it killed: each hit in `events` exactly once, and sessions are right."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import time
+from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from support.box import Box
 from support.kafka import HEAP_MIB, local_jars
+from support.kafka_kills import ROLES, KafkaKills
 from support.promise import check_each_once, check_ledger, check_sessions
+from support.steady_load import Load, send_through
 
-from benchmarks.http_sender import KILL_TEST_PACE, Target, send_until
-from benchmarks.steady import steady_hits
+from benchmarks.results_file import write_result
+from benchmarks.steady import Profile
 from infra.kafka_server.broker import KafkaServer
 
-HITS = 2_000
-# Timings as short as a broker allows, so that a killed worker's partitions move within the test.
+# Timings as short as the broker and a machine under load allow: a killed guest's partitions move within the run.
 QUICK = {"kafka_session_timeout_s": 3, "kafka_rebalance_timeout_s": 5, "kafka_request_timeout_s": 3}
+STEADY = {"kafka_session_timeout_s": 10, "kafka_rebalance_timeout_s": 15, "kafka_request_timeout_s": 5}
+EVENT_AGE = {"event_age_s_max": 30 * 86_400}  # sessions depend on the hits' own times
+DRAIN_S_MAX = 300.0
 
 
-async def send_through(box: Box, kills) -> tuple:
-    """Send hits until every kill is done and at least HITS were answered."""
-    stop, enough = asyncio.Event(), asyncio.Event()
+def _run(
+    tmp_path: Path, load: Load, settings: dict[str, Any], *, kills: int, guest_turns: int, pause_s: tuple[float, float]
+) -> dict[str, Any]:
+    seed = int(os.environ.get("KILL_SEED", "") or time.time_ns() % (1 << 32))
+    print(f"KILL_SEED={seed}")
+    rng = Random(seed)
+    with (
+        KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB) as kafka,
+        Box(tmp_path / "box", kafka=kafka.bootstrap_servers, collectors=2, workers=2, **settings) as box,
+    ):
+        killing = KafkaKills(box, kafka, tmp_path, rng, settings)
 
-    def progress(done: int) -> None:
-        if done >= HITS:
-            enough.set()
+        def kill() -> None:
+            killing.run(kills=kills, guest_turns=guest_turns, pause_s=pause_s)
 
-    requests = steady_hits(4, int(time.time() * 1000))
-    pace = KILL_TEST_PACE._replace(rate_per_s=300.0)
-    sender = asyncio.create_task(send_until(stop, requests, Target("127.0.0.1", box.port), pace, progress))
-    try:
-        await asyncio.to_thread(kills)
-        await asyncio.wait([sender, asyncio.create_task(enough.wait())], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stop.set()
-        report = await sender
-    assert not report.gave_up, report.gave_up
-    return report
-
-
-def kill_child(box: Box, role: str) -> None:
-    deadline = time.monotonic() + 20
-    while not (pids := box.children(role)):
-        assert time.monotonic() < deadline, f"no {role} runs\n{box.log_tail()}"
-        time.sleep(0.05)
-    os.kill(pids[0], signal.SIGKILL)
-
-
-def wait_loaded(box: Box, more_than: int) -> int:
-    """Return how many rows there are once there are more: the way through Kafka is open."""
-    deadline = time.monotonic() + 60
-    while (count := box.query("SELECT count() AS n FROM events")[0]["n"]) <= more_than:
-        assert time.monotonic() < deadline, f"nothing comes through\n{box.log_tail()}"
-        time.sleep(0.1)
-    return count
+        report = send_through(box, load, rng.randrange(1 << 32), kill)
+        began = time.monotonic()
+        ledger = check_ledger(box, DRAIN_S_MAX)
+        drain_s = time.monotonic() - began
+        check_each_once(box, report.acknowledged, report.unknown)
+        sessions = check_sessions(box)
+        assert ledger["inserted"] >= report.hits_acknowledged >= load.requests
+        assert sum(killing.done[role] for role in ROLES) == kills
+        assert box.query("SELECT uniqExact(topic) AS n FROM batches") == [{"n": 1}]
+        assert box.stop() == 0, box.log_tail()
+    return {
+        "kills": kills,
+        "done": dict(sorted(killing.done.items())),
+        "acknowledged": report.hits_acknowledged,
+        "unanswered": report.unanswered,
+        "load_s": round(report.seconds),
+        "drain_s": round(drain_s),
+        **{name: ledger[name] for name in ("inserted", "resent", "balance")},
+        "sessions": sessions,
+        "seed": seed,
+    }
 
 
 @pytest.mark.timeout(150)
-def test_broker_forwarder_and_worker_killed(tmp_path):
-    with (
-        KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB) as kafka,
-        Box(tmp_path / "box", kafka=kafka.bootstrap_servers, collectors=1, workers=2, **QUICK) as box,
-    ):
+def test_a_kill_of_each_and_a_guest(tmp_path):
+    _run(tmp_path, Load(2_000, 300.0), EVENT_AGE | QUICK, kills=5, guest_turns=2, pause_s=(0.2, 1.0))
 
-        def kills() -> None:
-            loaded = wait_loaded(box, 0)
-            kafka.kill()
-            time.sleep(1.0)  # hits gather in the spool meanwhile
-            kafka.start()
-            kafka.wait_ready()
-            loaded = wait_loaded(box, loaded)
-            kill_child(box, "forwarder")
-            loaded = wait_loaded(box, loaded)
-            kill_child(box, "worker")
-            wait_loaded(box, loaded)
 
-        report = asyncio.run(send_through(box, kills))
-        ledger = check_ledger(box)
-        check_each_once(box, report.acknowledged, report.unknown)
-        check_sessions(box)
-        assert report.hits_acknowledged >= HITS
-        assert ledger["inserted"] >= report.hits_acknowledged
-        assert box.query("SELECT uniqExact(topic) AS n FROM batches") == [{"n": 1}]
-        assert box.stop() == 0, box.log_tail()
+@pytest.mark.soak
+@pytest.mark.timeout(2400)
+def test_sixty_kills_and_a_million_hits(tmp_path):
+    load = Load(int(os.environ.get("REQ", "580000")), float(os.environ.get("RATE", "1200")), Profile(beacon_share=0.5))
+    result = _run(tmp_path, load, EVENT_AGE | STEADY, kills=60, guest_turns=16, pause_s=(1.0, 8.0))
+    print(result)
+    write_result("soak_kill_kafka", result)

@@ -10,11 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.forwarder_box import Box, Crash
-from support.spools import spool_hit
+from support.memory_log import MemoryLog, MemoryLogWriter
+from support.spools import TestSpool, spool_hit
+from support.waiting import until
 
+from infra.journal.frame import encode_all
+from ingest.forwarder import Forwarder
 from ingest.forwarder_cursor import Cursors, SpoolState, ledger_view
 from schemas.errors import FatalError, RetryError
 from schemas.settings import KIB
+
+
+class SilentLogWriter(MemoryLogWriter):
+    """Acknowledges nothing."""
+
+    asked = False
+
+    async def append(self, runs):
+        self.asked = True
+        await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -210,6 +224,31 @@ def test_run_backs_off_while_the_log_is_away_and_shows_it(tmp_path, monkeypatch)
     assert max(waits) == 0.004
     assert box.accepted() == [("aa", seq) for seq in range(5)]
     box.close()
+
+
+def test_the_lag_shows_while_the_log_keeps_a_round_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr("ingest.forwarder.LAG_EVERY_S", 0.01)
+    spool = TestSpool(tmp_path, "aa", segment_bytes=1024 * KIB)
+    spool.append(5)
+    [segment] = spool.segments()
+    with segment.open("r+b") as file:  # preallocated space may turn from a hole into zeros on disk
+        file.seek(64 * KIB)
+        file.write(bytes(960 * KIB))
+
+    async def main():
+        writer = SilentLogWriter(MemoryLog(1))
+        forwarder = Forwarder(tmp_path, writer, batch_bytes_max=64 * KIB)
+        task = asyncio.create_task(forwarder.run(asyncio.Event()))
+        await until(lambda: writer.asked)
+        hits = [spool_hit("aa", seq) for seq in range(15)]
+        spool.append(10)
+        await until(lambda: forwarder.counters.lag_bytes == sum(map(len, encode_all(hits))))
+        assert forwarder.counters.rounds == 0
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    spool.die()
 
 
 def test_run_ends_when_trying_again_cannot_help(tmp_path):

@@ -2,6 +2,9 @@
 
 import asyncio
 import inspect
+import time
+
+POLL_S = 0.1
 
 
 async def until(condition, timeout_s=30.0):
@@ -12,3 +15,12 @@ async def until(condition, timeout_s=30.0):
             if await result if inspect.isawaitable(result) else result:
                 return
             await asyncio.sleep(0.01)
+
+
+def wait_until(condition, timeout_s=30.0, why_not=lambda: ""):
+    """As `until`, where there is no event loop; `why_not()` is what the TimeoutError says."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(why_not())
+        time.sleep(POLL_S)
