@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
 
 from ingest.hit_builder import text_member
 
@@ -25,6 +26,14 @@ IPV4_KEPT_MASK = 0xFFFFFF00  # /24
 IPV6_KEPT_MASK = ((1 << 48) - 1) << 80  # /48
 
 _PARAMETER = re.compile(r"""\s*([A-Za-z]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;,"\s]*)\s*""")
+
+
+class Peer(NamedTuple):
+    """Who holds the other end of a connection: address, whether it is a trusted proxy, and the hit's `ip` member."""
+
+    host: str
+    trusted: bool
+    ip_member: bytes
 
 
 class ClientAddresses:

@@ -26,10 +26,11 @@ class Refusal(StrEnum):
     BAD_CONTENT_TYPE = "bad_content_type"  # 400
     BAD_BODY = "bad_body"  # 400: no JSON, too deep, or no objects
     UNAUTHORIZED = "unauthorized"  # 401: no valid key for server events
+    BAD_LINK = "bad_link"  # 400: /c without a target that is signed or allowed
     NOT_FOUND = "not_found"  # 404
     METHOD_NOT_ALLOWED = "method_not_allowed"  # 405
     SLOW_REQUEST = "slow_request"  # 408
-    SPOOL_FULL = "spool_full"  # 503
+    SPOOL_FULL = "spool_full"  # 503; a click goes on without an id, 302
     TOO_MANY_CONNECTIONS = "too_many_connections"  # closed at once
     SLOW_READER = "slow_reader"  # does not read its answers: cut off
 

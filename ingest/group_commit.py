@@ -6,8 +6,8 @@
   request whose hits alone are larger is a group of its own.
 - With `sync = "disk"` answers wait for an fdatasync in a thread, one at a time; groups appended meanwhile share the
   next one.
-- What the spool does not keep is answered 503 and counted. While it is full, making room is tried again every
-  RETRY_FULL_S.
+- What the spool does not keep gets its other answer, 503 (a click goes on, 302), and is counted. While it is full,
+  making room is tried again every RETRY_FULL_S.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ingest.hit_builder import HitBuilder
 from ingest.spool import Spool
 
 RETRY_FULL_S = 0.25
+STATUS = slice(len(b"HTTP/1.1 "), len(b"HTTP/1.1 200"))
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class GroupCommit:
             kept -= hits
             if hits and kept < 0:
                 self._counters.refused[Refusal.SPOOL_FULL] += 1
-                decided.append((connection, 0, 503, full_answer, full_answer))
+                decided.append((connection, 0, int(full_answer[STATUS]), full_answer, full_answer))
             else:
                 decided.append(entry)
         return decided

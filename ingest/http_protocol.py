@@ -19,12 +19,13 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple, cast
 
+from ingest.client_address import Peer
 from ingest.counters import Counters, Refusal
 from ingest.group_commit import GroupCommit
 from ingest.http_response import CONTINUE
 from ingest.http_strict import HEAD_END, HttpLimits, RefusedError, Request, StrictReader
 from ingest.pixel_head import PixelHeads
-from ingest.routes import Peer, Routes
+from ingest.routes import Routes
 
 PIPELINE_MAX = 64
 WRITE_BUFFER_BYTES = 64 * 1024

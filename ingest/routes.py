@@ -8,12 +8,14 @@ same hit and the same answer whichever of them read it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Protocol
 
 import orjson
 
 from infra.journal.frame import HEADER_BYTES
-from ingest.client_address import ClientAddresses
+from ingest.click import Clicks
+from ingest.client_address import ClientAddresses, Peer
 from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
 from ingest.event_body import parse_events
@@ -31,25 +33,18 @@ from ingest.http_response import (
     response,
 )
 from ingest.http_strict import RefusedError, Request
+from ingest.link import TRACE, Links
 from ingest.pixel_head import Fields, PixelHeads
 from ingest.server_events import ServerEvents
 from ingest.visitor import Visitors
 from schemas.settings import Settings
 
-PIXEL_METHODS = b"Allow: GET, HEAD\r\n"
+GET_METHODS = b"Allow: GET, HEAD\r\n"
 SERVER_METHODS = b"Allow: POST\r\n"
 EVENTS_METHODS = b"Allow: POST, OPTIONS\r\n"
 POST_BYTES_MAX = 4 * 1024 * 1024  # of one POST's hits: each repeats the request's header fields
 
 Dress = Callable[[bytes], bytes]
-
-
-class Peer(NamedTuple):
-    """Who holds the other end of a connection: address, whether it is a trusted proxy, and the hit's `ip` member."""
-
-    host: str
-    trusted: bool
-    ip_member: bytes
 
 
 class Client(Waiting, Protocol):
@@ -77,6 +72,7 @@ class Routes:
         self._renew_s = settings.cookie_renew_s
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
         self._paths: dict[bytes, Callable[[Client, Request, Dress], None]] = {
+            settings.click_path.encode(): self._on_click_path,
             settings.server_events_path.encode(): self._on_server_path,
             settings.events_path.encode(): self._on_events_path,
             settings.pixel_path.encode(): self._on_pixel_path,
@@ -86,12 +82,15 @@ class Routes:
         self._members_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
         self._retry_after = b"Retry-After: %d\r\n" % settings.retry_after_s
         self._full = refusal(Refusal.SPOOL_FULL, self._retry_after)
-        self._server_events = ServerEvents(settings, group, counters, self._visitors.mint)
         self.take_sites(settings)
 
     def take_sites(self, settings: Settings) -> None:
         """Go by the sites of these settings from now on."""
         self._cors = Cors(settings.sites)
+        self._server_events = ServerEvents(settings, self._group, self._counters, self._visitors.mint)
+        self._links = Links(settings)
+        shared = (self._heads, self._addresses, self._visitors)
+        self._clicks = Clicks(settings, self._group, self._counters, *shared)
 
     def peer(self, host: str) -> Peer:
         """Return what to know of a connection's other end."""
@@ -115,8 +114,9 @@ class Routes:
             visitor, birth_s = known
             hit = group.builder.pixel(seq, visitor, KNOWN, members, referer, query)
         else:
-            visitor, birth_s = self._mint(), group.now_s
-            hit = group.builder.pixel(seq, visitor, NEW, members, referer, query)
+            linked = TRACE in query + referer and self._links.arrival_in_query(query, referer, group.now_s)
+            visitor, birth_s = linked or (self._mint(), group.now_s)
+            hit = group.builder.pixel(seq, visitor, KNOWN if linked else NEW, members, referer, query)
         answer = PIXEL
         if known is None or group.now_s - birth_s > self._renew_s:
             https = trusted and self._addresses.https(address, proto)
@@ -141,7 +141,7 @@ class Routes:
         elif request.method == b"HEAD":
             self._answer(client, 200, dress(PIXEL_HEAD))
         else:
-            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PIXEL_METHODS)
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, GET_METHODS)
 
     def _on_events_path(self, client: Client, request: Request, dress: Dress) -> None:
         lines = self._cors.answer_lines(request.header(b"origin"))
@@ -158,9 +158,15 @@ class Routes:
 
     def _on_server_path(self, client: Client, request: Request, dress: Dress) -> None:
         if request.method == b"POST":
-            self._taken(client, self._server_events.take, request, dress)
+            self._taken(client, partial(self._server_events.take, request), dress)
         else:
             self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, SERVER_METHODS)
+
+    def _on_click_path(self, client: Client, request: Request, dress: Dress) -> None:
+        if request.method in {b"GET", b"HEAD"}:
+            self._taken(client, partial(self._clicks.take, client.peer, request), dress)
+        else:
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, GET_METHODS)
 
     def refuse_and_close(self, client: Client, reason: Refusal) -> None:
         """Answer what is no well-formed request; the caller closes the connection behind it."""
@@ -185,18 +191,19 @@ class Routes:
         group = self._group
         seq = group.open(bound, len(bodies))
         known = self._read_visitor(cookie, group.now_s)
-        visitor, birth_s = known or (self._mint(), group.now_s)
-        hits = group.builder.beacons(seq, visitor, KNOWN if known else NEW, members, bodies)
+        found = known or (TRACE in request.body and self._links.arrival_in_events(events, group.now_s))
+        visitor, birth_s = found or (self._mint(), group.now_s)
+        hits = group.builder.beacons(seq, visitor, KNOWN if found else NEW, members, bodies)
         if known is None or group.now_s - birth_s > self._renew_s:
             https = trusted and self._addresses.https(address, proto)
             lines += self._visitors.set_cookie(visitor, birth_s, https=https)
         full = refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
         group.add((client, len(hits), 204, dress(response(204, lines, None)), dress(full)), hits)
 
-    def _taken(self, client: Client, take: Callable[[Request], Taken], request: Request, dress: Dress) -> None:
+    def _taken(self, client: Client, take: Callable[[], Taken], dress: Dress) -> None:
         """Keep and answer what a part of its own makes of a request."""
         try:
-            status, answer, full, hits = take(request)
+            status, answer, full, hits = take()
         except RefusedError as error:
             self._refuse(client, error.reason, dress, error.lines)
         else:

@@ -8,15 +8,18 @@ Promise: no input raises; the cost is linear in the URL's length. Hosts come out
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
+from urllib.parse import unquote_plus
 
 from schemas.host import normal_host
 
 PAGES_CACHED_MAX = 16_384
 PAGE_CACHED_CHARS_MAX = 1_024  # longer URLs hardly repeat; so the cache stays below 32 MiB of text
 PORT_MAX = 65_535
+LINK_PARAMETER = "hsl"  # what `/c` adds to a target for the collector alone (ingest/link.py)
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _AUTHORITY_END = re.compile(r"[/\\?#]")
@@ -26,7 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Page(NamedTuple):
     """An http(s) URL: `host` as above (IPv6 in brackets), `path` from its first slash, `query` without its '?'.
 
-    Path and query keep their percent-encoding; user, port and fragment are gone.
+    Path and query keep their percent-encoding; user, port and fragment are gone, and the query has no LINK_PARAMETER.
     """
 
     host: str
@@ -37,6 +40,11 @@ class Page(NamedTuple):
 def split_page(url: str) -> Page | None:
     """Return the URL's parts, or None when it is no absolute http(s) URL."""
     return split_cached(url) if len(url) <= PAGE_CACHED_CHARS_MAX else _split(url)
+
+
+def without_parameters(query: str, names: Container[str]) -> str:
+    """Return a query without the parameters of these names, in any case of letters and however escaped."""
+    return "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]).lower() not in names)
 
 
 def _split(url: str) -> Page | None:
@@ -52,6 +60,8 @@ def _split(url: str) -> Page | None:
         return None
     rest, _, _fragment = url[end:].partition("#")
     path, _, query = rest.partition("?")
+    if LINK_PARAMETER in query:
+        query = without_parameters(query, (LINK_PARAMETER,))
     return Page(host, path.replace("\\", "/") or "/", query)
 
 

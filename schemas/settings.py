@@ -137,6 +137,10 @@ class Settings(BaseSettings):
     server_events_path: str = Field(
         default="/v1/events", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Path for events from servers."
     )
+    click_path: str = Field(default="/c", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Path of click redirects.")
+    link_ttl_s: int = Field(
+        default=120, ge=1, le=86_400, description="A cross-domain link hands its visitor on for so long."
+    )
     cookie_renew_s: int = Field(default=30 * 86_400, ge=3600, description="The cookie is sent again when older.")
     cookie_secure: bool = Field(default=False, description="Always mark the cookie Secure.")
     third_party: bool = Field(default=False, description="Cookie as SameSite=None; Secure; Partitioned.")

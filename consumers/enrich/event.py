@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from consumers.enrich.agent import describe
 from consumers.enrich.campaign import campaign
 from consumers.enrich.channel import channel, referrer_host
+from consumers.enrich.click import campaign_query
 from schemas.event import Event
 
 NO_DOMAINS: tuple[str, ...] = ()
@@ -26,7 +27,7 @@ def enrich(event: Event, user_agent: str, referrer: str, domains: Mapping[str, S
     event.device = agent.device
     event.is_bot = agent.is_bot
     event.bot_reason = agent.bot_reason
-    tags = campaign(event.url_query)
+    tags = campaign(campaign_query(event, domains.get(event.site, NO_DOMAINS)))
     event.utm_source = tags.utm_source
     event.utm_medium = tags.utm_medium
     event.utm_campaign = tags.utm_campaign

@@ -1,4 +1,4 @@
-"""`hitstream site add | list | show | set | remove | key`: options to what `sites.py` does."""
+"""`hitstream site add | list | show | set | remove | key | link`: options to what `sites.py` does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.command.errors import UserError
+from infra.command.link_command import link
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Sites: define them, change them, give them keys.")
 key_app = typer.Typer(no_args_is_help=True, help="Keys of a site for server events (POST /v1/events).")
 app.add_typer(key_app, name="key")
+app.command()(link)
 
 RELOADED = "running processes read it within a few seconds"
 
