@@ -11,7 +11,7 @@ BENCH := $(VENV)/.bench
 # Byte code is compiled when it is first used: most of what pip would compile never is.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: help install demo kafka test check soak bench clean
+.PHONY: help install demo kafka test outside check soak bench clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -53,7 +53,10 @@ kafka: $(BOX) ## run a local Apache Kafka until Ctrl-C; needs Java 17 and Maven
 	@$(BIN)/hitstream kafka
 
 test: $(TOOLS) ## run the tests, under 10 minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak and not outside'
+
+outside: $(TOOLS) ## run the tests that need a browser, nginx, HAProxy or Prometheus; Debian's packages, see .ci/run
+	$(BIN)/python -m pytest -m outside
 
 check: $(TOOLS) ## lint, format, types, import law
 	$(BIN)/ruff check .

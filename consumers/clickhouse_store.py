@@ -149,7 +149,7 @@ class ClickHouseStore:
         """Return sessions, whole, as the partition's events before offset `before` make them, ids as `rule` says."""
         place = {"partition": partition, "before": before, "ids": rule.event_ids_max}
         if ended_after_ms is not None:
-            since = max(ended_after_ms - rule.length_ms_max, 0)
+            since = max(ended_after_ms - max(one.length_ms_max for one in rule.every()), 0)
             place |= {"since": since, "ended_after": ended_after_ms}
             return [_session(row) for row in self._client.query(_SESSIONS + _ENDED_AFTER, place)]
         wanted = sorted(visitors)

@@ -58,7 +58,7 @@ def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey
     wanted: set[VisitorKey] = set()
     for item in prepared:
         event = item.event
-        if event is not None and event.visitor_id != 0 and state.needs_lookup(event.ts):
+        if event is not None and event.visitor_id != 0 and state.needs_lookup(event.site, event.ts):
             wanted.add((event.site, event.visitor_id))
     return wanted
 

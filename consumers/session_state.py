@@ -24,7 +24,7 @@ class SessionState:
 
     def __init__(self, rule: SessionRule, keep_ms: int, newest_ms: int = 0) -> None:
         self.rule = rule
-        self._keep_ms = max(keep_ms, rule.gap_ms + rule.length_ms_max)
+        self._keep_ms = max(keep_ms, *(one.gap_ms + one.length_ms_max for one in rule.every()))
         self.horizon_ms = max(newest_ms - self._keep_ms, 0)
         self._sessions: dict[VisitorKey, list[Session]] = {}
         self._watermark_ms = newest_ms
@@ -36,9 +36,9 @@ class SessionState:
         """Return the visitor's known sessions; the list may be read until the next change."""
         return self._sessions.get(key, [])
 
-    def needs_lookup(self, ts: int) -> bool:
-        """Return whether a session that could hold an event at `ts` may be missing here."""
-        return ts - self.rule.gap_ms < self.horizon_ms
+    def needs_lookup(self, site: str, ts: int) -> bool:
+        """Return whether a session that could hold a site's event at `ts` may be missing here."""
+        return ts - self.rule.of(site).gap_ms < self.horizon_ms
 
     def open(self, key: VisitorKey, session: Session) -> None:
         """Add a session that an event opened."""

@@ -19,7 +19,7 @@ def sessionize(event: Event, log_offset: int, state: SessionState) -> bool:
     if event.visitor_id == 0:
         return True
     key = (event.site, event.visitor_id)
-    rule = state.rule
+    rule = state.rule.of(event.site)
     campaign = _campaign(event)
     event_key = (event.event_name, event.event_id, event.source == "server")
     session = find(state.of(key), event.ts, rule)

@@ -35,6 +35,7 @@ from ingest.http_response import (
 from ingest.http_strict import RefusedError, Request
 from ingest.link import TRACE, Links
 from ingest.pixel_head import Fields, PixelHeads
+from ingest.script import script_of
 from ingest.server_events import ServerEvents
 from ingest.visitor import Visitors
 from schemas.settings import Settings
@@ -71,9 +72,11 @@ class Routes:
         self._read_visitor = self._visitors.read
         self._renew_s = settings.cookie_renew_s
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
+        self._script = script_of(settings)
         self._paths: dict[bytes, Callable[[Client, Request, Dress], None]] = {
             settings.click_path.encode(): self._on_click_path,
             settings.server_events_path.encode(): self._on_server_path,
+            self._script.path: self._on_script_path,
             settings.events_path.encode(): self._on_events_path,
             settings.pixel_path.encode(): self._on_pixel_path,
         }
@@ -167,6 +170,13 @@ class Routes:
             self._taken(client, partial(self._clicks.take, client.peer, request), dress)
         else:
             self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, GET_METHODS)
+
+    def _on_script_path(self, client: Client, request: Request, dress: Dress) -> None:
+        if request.method in (b"GET", b"HEAD"):
+            status, answer = self._script.answer(request)
+            self._answer(client, status, dress(answer))
+        else:
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PIXEL_METHODS)
 
     def refuse_and_close(self, client: Client, reason: Refusal) -> None:
         """Answer what is no well-formed request; the caller closes the connection behind it."""

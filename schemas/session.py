@@ -6,7 +6,7 @@ look-up, against event time; nothing ever "ends" by a clock or a batch boundary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from struct import Struct
 
@@ -20,11 +20,23 @@ EventKey = tuple[str, str, bool]
 
 
 class SessionRule(msgspec.Struct, frozen=True):
-    """The rule's numbers, in ms: gap (an equal one still joins), length (a session stays below), and ids known."""
+    """The rule's numbers, in ms: gap (an equal one still joins), length (a session stays below), and ids known.
+
+    `sites` are those whose sessions go by other numbers.
+    """
 
     gap_ms: int = 30 * 60 * 1000
     length_ms_max: int = 24 * 3600 * 1000
     event_ids_max: int = 1024
+    sites: Mapping[str, SessionRule] = {}
+
+    def of(self, site: str) -> SessionRule:
+        """Return the rule of a site."""
+        return self.sites.get(site, self)
+
+    def every(self) -> list[SessionRule]:
+        """Return this rule and those of sites."""
+        return [self, *self.sites.values()]
 
 
 class Session(msgspec.Struct):

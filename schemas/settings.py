@@ -141,6 +141,9 @@ class Settings(BaseSettings):
     link_ttl_s: int = Field(
         default=120, ge=1, le=86_400, description="A cross-domain link hands its visitor on for so long."
     )
+    script_path: str = Field(
+        default="/pixel.js", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Path of the browser snippet."
+    )
     cookie_renew_s: int = Field(default=30 * 86_400, ge=3600, description="The cookie is sent again when older.")
     cookie_secure: bool = Field(default=False, description="Always mark the cookie Secure.")
     third_party: bool = Field(default=False, description="Cookie as SameSite=None; Secure; Partitioned.")

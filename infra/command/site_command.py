@@ -1,4 +1,4 @@
-"""`hitstream site add | list | show | set | remove | key | link`: options to what `sites.py` does."""
+"""`hitstream site add | list | show | set | remove | key | link | snippet`: options to what `sites.py`, `snippet.py` do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from infra.command.link_command import link
 if TYPE_CHECKING:
     from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, help="Sites: define them, change them, give them keys.")
+app = typer.Typer(
+    no_args_is_help=True, help="Sites: define them, give them keys, print what to paste into their pages."
+)
 key_app = typer.Typer(no_args_is_help=True, help="Keys of a site for server events (POST /v1/events).")
 app.add_typer(key_app, name="key")
 app.command()(link)
@@ -60,7 +62,7 @@ def add(  # noqa: PLR0913  a command's options are its arguments
 
     given = _given(locals())
     path = sites.add(site, given)
-    _say(f"site {site!r} is defined in {path}; {RELOADED}")
+    _say(f"site {site!r} is defined in {path}; {RELOADED}", f"next: hitstream site snippet {site}")
     if not domain:
         _say("it has no domain: pages of any host count as its own")
 
@@ -149,6 +151,25 @@ def show(
         shown = ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
         table.add_row(name, shown, field.description, style="bold" if name in found.model_fields_set else "")
     _print(table)
+
+
+@app.command()
+def snippet(
+    site: Id,
+    *,
+    base_url: Annotated[str, typer.Option(help="Where browsers reach hitstream, such as https://hits.example.")] = "",
+    output_format: Annotated[str, typer.Option("--format", help="text, or html for the HTML alone")] = "text",
+) -> None:
+    """Print what to paste into the site's pages and emails."""
+    from infra.command import sites
+    from infra.command.snippet import page
+    from schemas.settings import load
+
+    _one_of(output_format, ("text", "html"))
+    settings = load()
+    if settings.sites:
+        sites.defined(settings, site)
+    sys.stdout.write(page(settings, site, base_url, explained=output_format == "text"))
 
 
 @key_app.command("add")

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from consumers.pipeline import Rules
 from consumers.worker import WorkerRules
 from schemas.session import SessionRule
 from schemas.settings import Settings
+from schemas.site import Site
 from schemas.validate import limits_of
 
 
 def worker_rules(settings: Settings) -> WorkerRules:
     """Return the worker's rules; settings are in seconds, rules in ms."""
     limits = limits_of(settings)
-    session = SessionRule(
-        gap_ms=settings.session_gap_s * 1000,
-        length_ms_max=settings.session_length_s_max * 1000,
-        event_ids_max=settings.session_event_ids_max,
-    )
     return WorkerRules(
         rules=Rules(limits, limits.domains),
-        session=session,
+        session=_session_rule(settings),
         session_keep_ms=settings.session_cache_horizon_s * 1000,
         batch_rows_max=settings.batch_rows_max,
         batch_bytes_max=settings.batch_bytes_max,
         batch_age_s_max=settings.batch_age_s_max,
         recovery_age_ms_max=int(settings.recovery_age_s_max * 1000),
     )
+
+
+def _session_rule(settings: Settings) -> SessionRule:
+    rule = SessionRule(
+        gap_ms=settings.session_gap_s * 1000,
+        length_ms_max=settings.session_length_s_max * 1000,
+        event_ids_max=settings.session_event_ids_max,
+    )
+    sites = {name: _of_site(rule, site) for name, site in settings.sites.items()}
+    others = _of_site(rule, settings.default_site)
+    return msgspec.structs.replace(others, sites={name: its for name, its in sites.items() if its != others})
+
+
+def _of_site(rule: SessionRule, site: Site) -> SessionRule:
+    gap_ms = site.session_gap_s * 1000 if site.session_gap_s else rule.gap_ms
+    length_ms_max = site.session_length_s_max * 1000 if site.session_length_s_max else rule.length_ms_max
+    return msgspec.structs.replace(rule, gap_ms=gap_ms, length_ms_max=length_ms_max)

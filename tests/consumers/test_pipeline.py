@@ -216,9 +216,10 @@ def stream(parts):
     return values
 
 
-def check_sessions(rows):
+def check_sessions(rows, of_sites={}):
     """Stored sessions are the reference's; the campaign that an event carried is read from its page's URL."""
-    places, opened = sessions([row | dict.fromkeys(CAMPAIGN_FIELDS, "") | carried(row) for row in rows])
+    carried_rows = [row | dict.fromkeys(CAMPAIGN_FIELDS, "") | carried(row) for row in rows]
+    places, opened = sessions(carried_rows, of_sites=of_sites)
     names = {}
     for row, place in zip(rows, places, strict=True):
         if place == NO_SESSION:
@@ -241,6 +242,19 @@ def carried(row):
 @given(st.lists(one, min_size=1, max_size=40))
 def test_sessions_equal_the_reference(parts):
     check_sessions(run(stream(parts)).clickhouse.rows("events"))
+
+
+BLOG = SessionRule(gap_ms=6 * HOUR_MS, length_ms_max=3 * DAY_MS)
+OF_SITES = msgspec.structs.replace(RULE, sites={"blog": BLOG})
+
+
+@slowly
+@given(st.lists(one, min_size=1, max_size=40), st.lists(st.integers(1, 39), max_size=8), st.booleans())
+def test_sessions_of_a_site_with_its_own_rule_equal_the_reference_whatever_the_batches(parts, cuts, restarts):
+    values = stream(parts)
+    whole = run(values, keep_ms=10_000 * DAY_MS, rule=OF_SITES)
+    assert run(values, cuts, keep_ms=0, rule=OF_SITES, restarts=restarts).rows() == whole.rows()
+    check_sessions(whole.clickhouse.rows("events"), {"blog": (BLOG.gap_ms, BLOG.length_ms_max)})
 
 
 @slowly

@@ -16,15 +16,15 @@ def session(ident=1, last=BASE_MS):
 
 def test_a_fresh_partition_needs_no_look():
     state = SessionState(RULE, KEEP)
-    assert not state.needs_lookup(BASE_MS)
-    assert not state.needs_lookup(RULE.gap_ms)
+    assert not state.needs_lookup("shop", BASE_MS)
+    assert not state.needs_lookup("shop", RULE.gap_ms)
 
 
 def test_a_rebuilt_state_is_complete_from_its_horizon():
     state = SessionState(RULE, KEEP, BASE_MS)
     assert state.horizon_ms == BASE_MS - KEEP
-    assert not state.needs_lookup(BASE_MS - KEEP + RULE.gap_ms)
-    assert state.needs_lookup(BASE_MS - KEEP + RULE.gap_ms - 1)
+    assert not state.needs_lookup("shop", BASE_MS - KEEP + RULE.gap_ms)
+    assert state.needs_lookup("shop", BASE_MS - KEEP + RULE.gap_ms - 1)
 
 
 def test_eviction_takes_what_ended_before_the_horizon_and_says_so():
@@ -35,8 +35,8 @@ def test_eviction_takes_what_ended_before_the_horizon_and_says_so():
     state.evict(BASE_MS + KEEP + HOUR_MS)
     assert [found.id for found in state.of(KEY)] == [2], "one that ends at the horizon stays"
     assert len(state) == 1
-    assert state.needs_lookup(BASE_MS + HOUR_MS + RULE.gap_ms - 1)
-    assert not state.needs_lookup(BASE_MS + HOUR_MS + RULE.gap_ms)
+    assert state.needs_lookup("shop", BASE_MS + HOUR_MS + RULE.gap_ms - 1)
+    assert not state.needs_lookup("shop", BASE_MS + HOUR_MS + RULE.gap_ms)
 
 
 def test_the_horizon_moves_in_steps_and_never_back():
@@ -62,3 +62,12 @@ def test_what_is_known_stays_and_what_was_read_is_added():
     assert [found.id for found in state.of(KEY)] == [1, 2]
     assert state.of(KEY)[0] is known
     assert [found.id for found in state.of(("blog", 7))] == [3]
+
+
+def test_every_site_is_looked_up_by_its_own_gap_and_kept_for_the_longest():
+    rule = SessionRule(sites={"slow": SessionRule(gap_ms=DAY_MS, length_ms_max=9 * DAY_MS)})
+    state = SessionState(rule, KEEP, BASE_MS)
+    assert state.horizon_ms == BASE_MS - 10 * DAY_MS
+    at = state.horizon_ms + RULE.gap_ms
+    assert (state.needs_lookup("shop", at), state.needs_lookup("slow", at)) == (False, True)
+    assert not state.needs_lookup("slow", state.horizon_ms + DAY_MS)

@@ -110,6 +110,12 @@ def test_log_order_decides_not_the_order_of_the_rows():
     assert sessions([late, early])[0] == [1, 0]
 
 
+def test_a_site_may_have_its_own_gap_and_length():
+    rows = [row(0, 0), row(1, 20), row(2, 0, site="blog"), row(3, 10, site="blog"), row(4, 21, site="blog")]
+    assert sessions(rows, of_sites={"blog": (10 * MINUTE, HOUR)})[0] == [0, 0, 1, 1, 2]
+    assert sessions(rows, of_sites={"blog": (HOUR, 21 * MINUTE)})[0] == [0, 0, 1, 1, 2]
+
+
 def test_sites_and_visitors_are_apart_and_no_visitor_has_no_session():
     assert indexes(row(0, 0), row(1, 0, visitor=8), row(2, 0, site="blog"), row(3, 0, visitor=0)) == [
         0,

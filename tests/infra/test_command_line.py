@@ -234,6 +234,17 @@ def test_worker_rules_are_the_settings():
     assert worker_rules(load()).rules.limits.sites is None
 
 
+def test_a_site_may_have_its_own_session_rule_and_so_may_those_without_a_table():
+    sites = {"slow": {"session_gap_s": 7200}, "long": {"session_length_s_max": 172_800}, "plain": {}}
+    session = worker_rules(load(session_gap_s=60, sites=sites, default_site={"session_gap_s": 600})).session
+    assert {site: (session.of(site).gap_ms, session.of(site).length_ms_max) for site in (*sites, "other")} == {
+        "slow": (7_200_000, 86_400_000),
+        "long": (60_000, 172_800_000),
+        "plain": (60_000, 86_400_000),
+        "other": (600_000, 86_400_000),
+    }
+
+
 def test_make_and_ci_name_no_registry():
     for name in ("Makefile", ".ci/run", "constraints.txt"):
         text = (ROOT / name).read_text()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from support.box import Box, free_ports
+from support.programs import needed
 
 INFRA = Path(__file__).parents[2] / "infra"
 NAME = re.compile(r"\b(?:hitstream|process)_[a-z0-9_]+\b")
@@ -95,10 +95,9 @@ def test_every_name_in_alerts_and_dashboard_is_exposed_and_labels_are_closed_set
     assert labels <= LABELS
 
 
+@pytest.mark.outside
 def test_prometheus_scrapes_a_box_and_takes_every_expression(box, tmp_path):
-    program = shutil.which("prometheus")
-    if program is None:  # .ci/run installs it; the names were checked above
-        return
+    program = needed("prometheus", "prometheus")
     config = {
         "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
         "rule_files": [str(INFRA / "prometheus/alerts.yml")],

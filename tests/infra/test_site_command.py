@@ -224,6 +224,22 @@ def test_a_death_before_the_rename_leaves_the_old_file(file):
     assert file.read_text() == FILE
 
 
+def test_the_snippet_is_html_for_this_site_and_these_paths(file, monkeypatch):
+    monkeypatch.setenv("HITSTREAM_SCRIPT_PATH", "/hs.js")
+    html = site("snippet", "shop", "--base-url", "https://hits.example/", "--format", "html")
+    assert html.startswith(
+        '<script async src="https://hits.example/hs.js" data-site="shop"></script>\n<noscript><img src='
+    )
+    assert 'src="https://hits.example/p.gif?s=shop&amp;e=EmailOpen&amp;id=MESSAGE' in html
+    text = site("snippet", "shop")
+    assert "http://localhost:8080/hs.js" in text
+    assert "load nothing over http" in text
+    file.write_text(FILE)
+    assert "is not defined; defined: shop" in site("snippet", "blog", code=2)
+    for base in ("hits.example", 'https://a"onload="x', "https://a/?b"):
+        assert "is no http(s) URL" in site("snippet", "shop", "--base-url", base, code=2)
+
+
 def test_secrets_are_in_no_message_and_no_listing(file):
     with pytest.raises(SettingsError) as caught:
         load(sites={"shop": {"link_key": "s3cret"}}, clickhouse_password=7)

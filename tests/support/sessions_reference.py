@@ -41,12 +41,17 @@ class Session:
     rows: int = 1
 
 
-def sessions(rows: Sequence[Row], gap_ms: int = GAP_MS, length_ms: int = LENGTH_MS) -> tuple[list[int], list[Session]]:
+def sessions(
+    rows: Sequence[Row],
+    gap_ms: int = GAP_MS,
+    length_ms: int = LENGTH_MS,
+    of_sites: Mapping[str, tuple[int, int]] = {},
+) -> tuple[list[int], list[Session]]:
     """Return for each row the index of its session (NO_SESSION without a visitor), and the sessions as they opened.
 
     A row has `site`, `visitor_id` (int), `ts` (ms, int), `log_partition`, `log_offset` and the campaign fields *that
     the event itself carried* (absent or '' = not carried; see `carried_campaign`), not the session's, as `events` has.
-    Rows may come in any order; they are processed in log order.
+    Rows may come in any order; they are processed in log order. `of_sites` are gap and length of sites with their own.
     """
     order = sorted(range(len(rows)), key=lambda i: (rows[i]["log_partition"], rows[i]["log_offset"]))
     session_of_row = [NO_SESSION] * len(rows)
@@ -59,7 +64,7 @@ def sessions(rows: Sequence[Row], gap_ms: int = GAP_MS, length_ms: int = LENGTH_
         theirs = of_visitor.setdefault((row["site"], row["visitor_id"]), [])
         ts = row["ts"]
         campaign = tuple(row.get(name) or "" for name in CAMPAIGN_FIELDS)
-        found = _session_to_join(opened, theirs, ts, gap_ms, length_ms)
+        found = _session_to_join(opened, theirs, ts, *of_sites.get(row["site"], (gap_ms, length_ms)))
         if found is None or (any(campaign) and campaign != opened[found].campaign):
             theirs.append(len(opened))
             session_of_row[i] = len(opened)
