@@ -118,7 +118,7 @@ def _event(hit: Hit, rules: Rules) -> Event | Rejection:
         if isinstance(validated, Rejection):
             return validated
         event, referrer = validated
-        enrich(event, hit.user_agent, referrer, rules.domains)
+        enrich(event, hit, referrer, rules.domains)
     except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
         return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
     return event

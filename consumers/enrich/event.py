@@ -7,18 +7,30 @@ from collections.abc import Mapping, Sequence
 from consumers.enrich.agent import describe
 from consumers.enrich.campaign import campaign
 from consumers.enrich.channel import channel, referrer_host
+from consumers.enrich.client_hints import NO_HINTS, ClientHints
 from schemas.event import Event
+from schemas.hit import Hit
 
 NO_DOMAINS: tuple[str, ...] = ()
 
 
-def enrich(event: Event, user_agent: str, referrer: str, domains: Mapping[str, Sequence[str]]) -> None:
+def enrich(event: Event, hit: Hit, referrer: str, domains: Mapping[str, Sequence[str]]) -> None:
     """Fill in browser, OS, device, bot, campaign, referrer and the channel that the event by itself stands for.
 
     `domains` are each site's own: a referrer there is no referrer. Sessions replace channel and campaign by the
     opener's afterwards.
     """
-    agent = describe(user_agent)
+    hints = NO_HINTS
+    if hit.ch_ua:
+        hints = ClientHints(
+            hit.ch_ua,
+            hit.ch_ua_mobile,
+            hit.ch_ua_platform,
+            hit.ch_ua_platform_version,
+            hit.ch_ua_model,
+            hit.ch_ua_full_version_list,
+        )
+    agent = describe(hit.user_agent, hints)
     event.browser = agent.browser
     event.browser_version = agent.browser_version
     event.os = agent.os
