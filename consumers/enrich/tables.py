@@ -12,6 +12,7 @@ from typing import NamedTuple
 SEARCH, SOCIAL, VIDEO, SHOPPING, AI = "search", "social", "video", "shopping", "ai"
 NO_CATEGORY = "none"
 CATEGORIES = (SEARCH, SOCIAL, VIDEO, SHOPPING, AI, NO_CATEGORY)
+ALWAYS, LONG = "always", "long"
 
 
 class Platform(NamedTuple):
@@ -52,8 +53,30 @@ def _click_ids() -> dict[str, Platform]:
     return table
 
 
+def _private_names() -> tuple[frozenset[str], frozenset[str]]:
+    table: dict[str, str] = {}
+    for kind, names in _rows("private_parameters.tsv", 2):
+        if kind not in {ALWAYS, LONG}:
+            raise ValueError(f"private_parameters.tsv: unknown kind {kind!r}")
+        for name in names.split(", "):
+            if name in table or not name or name != plain_name(name):
+                raise ValueError(f"private_parameters.tsv: {name!r} stands twice or is not written as documented")
+            table[name] = kind
+    return frozenset(name for name in table if table[name] == ALWAYS), frozenset(
+        name for name in table if table[name] == LONG
+    )
+
+
+def plain_name(name: str) -> str:
+    """Return a parameter's name as it is compared: its letters and digits in lower case."""
+    return "".join(filter(str.isalnum, name)).lower()
+
+
 SOURCES = MappingProxyType(_sources())
 """Source as README.md writes it -> its category."""
 
 CLICK_IDS = MappingProxyType(_click_ids())
 """Click-id parameter in lower case -> what it implies; in order of preference."""
+
+PRIVATE_ALWAYS, PRIVATE_LONG = _private_names()
+"""Plain names of parameters whose values are private: all of them, or long ones."""

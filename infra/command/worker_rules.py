@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consumers.enrich.event import Enrichment
 from consumers.pipeline import Rules
 from consumers.worker import WorkerRules
 from schemas.session import SessionRule
@@ -12,13 +13,20 @@ from schemas.validate import limits_of
 def worker_rules(settings: Settings) -> WorkerRules:
     """Return the worker's rules; settings are in seconds, rules in ms."""
     limits = limits_of(settings)
+    enrichment = Enrichment(
+        scrub=settings.scrub,
+        scrub_parameters=settings.scrub_parameters,
+        scrub_patterns=settings.scrub_patterns,
+        users_hashed={name: site.user_id == "hashed" for name, site in settings.sites.items()},
+        other_users_hashed=settings.default_site.user_id == "hashed",
+    )
     session = SessionRule(
         gap_ms=settings.session_gap_s * 1000,
         length_ms_max=settings.session_length_s_max * 1000,
         event_ids_max=settings.session_event_ids_max,
     )
     return WorkerRules(
-        rules=Rules(limits, limits.domains),
+        rules=Rules(limits, limits.domains, enrichment),
         session=session,
         session_keep_ms=settings.session_cache_horizon_s * 1000,
         batch_rows_max=settings.batch_rows_max,

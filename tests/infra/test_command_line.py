@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.waiting import until
 
+from consumers.enrich.event import Enrichment
 from infra.command import doctor, run_file
 from infra.command.errors import UserError
 from infra.command.event_log import log_ends
@@ -23,7 +24,7 @@ from infra.command.worker_rules import worker_rules
 from infra.journal.frame import encode
 from infra.journal.local_log import log_root, partition_directory, partitions_file
 from infra.journal.writer import JournalWriter
-from schemas.settings import Settings, load
+from schemas.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -232,6 +233,16 @@ def test_worker_rules_are_the_settings():
     assert rules.rules.limits.sites == {"shop"}
     assert rules.rules.domains == rules.rules.limits.domains == {"shop": ("shop.example",)}
     assert worker_rules(load()).rules.limits.sites is None
+
+
+def test_worker_rules_scrub_and_hash_as_settings_and_sites_say():
+    shop = {"user_id": "hashed"}
+    settings = load(scrub_parameters="kundennr, plz", scrub_patterns=["geheim"], sites={"shop": shop})
+    rules = worker_rules(settings).rules.enrichment
+    assert rules == Enrichment(True, ("kundennr", "plz"), ("geheim",), {"shop": True}, False)
+    assert not worker_rules(load(scrub=False)).rules.enrichment.scrub
+    with pytest.raises(SettingsError, match=r"scrub_patterns: .*'\(a' is no RE2 expression"):
+        load(scrub_patterns=["(a"])
 
 
 def test_make_and_ci_name_no_registry():
