@@ -17,6 +17,7 @@ from consumers.decode import Name, decode, name_in, name_of
 from consumers.deduplicate import Marks
 from consumers.drop_replayed import Replays
 from consumers.enrich.event import Enricher, Enrichment
+from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.log_reader.port import Record
 from consumers.session_state import SessionState, VisitorKey
 from consumers.sessionize import sessionize
@@ -49,9 +50,9 @@ class Prepared(msgspec.Struct):
     replay_of: str = ""
 
 
-def prepare(batch: Batch, marks: Marks, rules: Rules) -> list[Prepared]:
-    """Decode, drop what was sent again, validate and enrich: all that needs no session."""
-    enricher = Enricher(rules.domains, rules.enrichment)
+def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS) -> list[Prepared]:
+    """Decode, drop what was sent again, validate and enrich: all that needs no session. `networks` knows addresses."""
+    enricher = Enricher(rules.domains, rules.enrichment, networks)
     return [_prepare(record, marks, rules.limits, enricher) for record in batch.records]
 
 

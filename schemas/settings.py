@@ -175,7 +175,13 @@ class Settings(BaseSettings):
     properties_max: int = Field(default=64, ge=0, description="More `p.` properties in one event are rejected.")
     field_chars_max: int = Field(default=8192, ge=64, description="Longest text parameter; URLs included.")
 
-    # what enrichment takes out
+    # what enrichment knows and takes out
+    place_database: Path | None = Field(
+        default=None, description="Database in MaxMind's format that gives country, region and city of an address."
+    )
+    datacentre_ranges: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Files of datacentres' address ranges, with commas: a CIDR a line, or any JSON."
+    )
     scrub: bool = Field(
         default=True,
         description="Replace e-mail addresses, tokens and values of private parameters in pages, titles and "
@@ -261,6 +267,16 @@ class Settings(BaseSettings):
             if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(:\d{1,5})?", broker):
                 raise ValueError(f"{broker!r} is no host:port of a broker")
         return ",".join(brokers)
+
+    @field_validator("place_database", mode="before")
+    @classmethod
+    def _no_file(cls, value: Any) -> Any:  # noqa: ANN401  whatever TOML or the environment held
+        return value or None
+
+    @field_validator("datacentre_ranges", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:  # noqa: ANN401  whatever TOML or the environment held
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("scrub_parameters", mode="before")
     @classmethod

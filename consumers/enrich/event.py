@@ -12,6 +12,7 @@ from consumers.enrich.agent import describe
 from consumers.enrich.campaign import campaign
 from consumers.enrich.channel import channel, referrer_host
 from consumers.enrich.client_hints import NO_HINTS, ClientHints
+from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.enrich.scrub import Scrub, scrub_of, without_click_ids
 from schemas.consent import Verdict
 from schemas.event import Event
@@ -36,15 +37,21 @@ class Enrichment(msgspec.Struct, frozen=True):
 
 
 class Enricher:
-    """The step, made of its rules once a batch. `domains` are each site's own: a referrer there is no referrer."""
+    """The step, made of its rules once a batch.
 
-    def __init__(self, domains: Mapping[str, Sequence[str]], rules: Enrichment) -> None:
+    `domains` are each site's own: a referrer there is no referrer. `networks` knows addresses.
+    """
+
+    def __init__(
+        self, domains: Mapping[str, Sequence[str]], rules: Enrichment, networks: Networks = UNKNOWN_NETWORKS
+    ) -> None:
         self._domains = domains
         self._rules = rules
+        self._networks = networks
         self._scrub = scrub_of(rules.scrub_parameters, rules.scrub_patterns) if rules.scrub else None
 
     def enrich(self, event: Event, hit: Hit, referrer: str) -> None:
-        """Fill in browser, OS, device, bot, campaign, referrer and the channel that the event by itself stands for.
+        """Fill in browser, OS, device, bot, place, campaign, referrer and the channel that the event alone stands for.
 
         Afterwards title, page and properties are scrubbed.
         Sessions replace channel and campaign by the opener's later.
@@ -67,6 +74,8 @@ class Enricher:
         event.device = agent.device
         event.is_bot = agent.is_bot
         event.bot_reason = agent.bot_reason
+        network = self._networks.of(hit.ip)
+        event.country, event.region, event.city = network.place
         tags = campaign(event.url_query)
         event.utm_source = tags.utm_source
         event.utm_medium = tags.utm_medium

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from consumers.enrich.event import Enrichment
+from consumers.enrich.network import UNKNOWN_NETWORKS
+from consumers.network_files import NetworkFiles
 from consumers.pipeline import Rules
-from consumers.worker import WorkerRules
+from consumers.worker import WorkerRules, nothing_to_refresh
 from schemas.session import SessionRule
 from schemas.settings import Settings
 from schemas.validate import limits_of
 
 
-def worker_rules(settings: Settings) -> WorkerRules:
-    """Return the worker's rules; settings are in seconds, rules in ms."""
+def network_files(settings: Settings) -> NetworkFiles:
+    """Return the files that settings name, read."""
+    truncated = settings.ip_keep == "truncated"
+    return NetworkFiles(settings.place_database, settings.datacentre_ranges, truncated=truncated)
+
+
+def worker_rules(settings: Settings, files: NetworkFiles | None = None) -> WorkerRules:
+    """Return the worker's rules; settings are in seconds, rules in ms. No `files`: nothing is known of addresses."""
     limits = limits_of(settings)
     enrichment = Enrichment(
         scrub=settings.scrub,
@@ -33,4 +41,6 @@ def worker_rules(settings: Settings) -> WorkerRules:
         batch_bytes_max=settings.batch_bytes_max,
         batch_age_s_max=settings.batch_age_s_max,
         recovery_age_ms_max=int(settings.recovery_age_s_max * 1000),
+        networks=files.networks if files else UNKNOWN_NETWORKS,
+        refresh=files.refresh if files else nothing_to_refresh,
     )

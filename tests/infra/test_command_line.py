@@ -114,6 +114,11 @@ def test_commands_page_names_every_command():
     assert [name for name in [*names, "report"] if f"hitstream {name}" not in page] == []
 
 
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
 def test_the_doctor_finds_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with listening("127.0.0.1", 0, "x") as taken:
@@ -125,12 +130,20 @@ def test_the_doctor_finds_what_is_wrong(tmp_path, monkeypatch):
             "CLICKHOUSE_PORT": 0,
             "SPOOL_BYTES_MAX": 1 << 60,
             "CONNECTIONS_MAX": 1 << 40,
+            "PLACE_DATABASE": tmp_path / "none.mmdb",
+            "DATACENTRE_RANGES": write(tmp_path / "ranges", "192.0.2.0/24\n"),
         }.items():
             monkeypatch.setenv(f"HITSTREAM_{name}", str(text))
         monkeypatch.setattr(resource, "getrlimit", lambda _: (10, 10))
         findings = {finding.what: finding for finding in doctor.examine()}
         doctor.findings_table(list(findings.values()))
-    assert {what for what, finding in findings.items() if not finding.good} == {"public port", "open files"}
+    assert {what for what, finding in findings.items() if not finding.good} == {
+        "public port",
+        "open files",
+        "place database",
+    }
+    assert findings["place database"].found.endswith("none.mmdb: No such file or directory")
+    assert findings["datacentre ranges"].found.endswith("ranges: 1 ranges")
     assert "set HITSTREAM_PORT" in findings["public port"].remedy
     assert all(finding.remedy for finding in findings.values() if not finding.good)
     monkeypatch.setenv("HITSTREAM_PORT", "x")

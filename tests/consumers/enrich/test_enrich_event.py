@@ -10,6 +10,7 @@ from support.simulated_hits import hit, records
 from consumers.batch import Batch
 from consumers.deduplicate import Marks
 from consumers.enrich.event import Enrichment
+from consumers.enrich.network import NO_NETWORK, UNKNOWN_NETWORKS, Network, Networks, Place
 from consumers.enrich.scrub import MARKER
 from consumers.pipeline import Rules, prepare
 from schemas.validate import Limits
@@ -18,10 +19,10 @@ PAGE = "https://shop.example/cart?gclid=Cj0&utm_source=google&utm_medium=cpc&ema
 SCRUBBING = Enrichment(scrub=True)
 
 
-def event_of(members=None, rules=SCRUBBING, **parameters):
+def event_of(members=None, rules=SCRUBBING, networks=UNKNOWN_NETWORKS, **parameters):
     """The event of one beacon hit with these parameters and hit members."""
     made = records([hit(event={"u": PAGE, **parameters}, **(members or {}))])
-    [prepared] = prepare(Batch("hits", 0, 0, 0, 0, made), Marks(), Rules(Limits(), {}, rules))
+    [prepared] = prepare(Batch("hits", 0, 0, 0, 0, made), Marks(), Rules(Limits(), {}, rules), networks)
     assert prepared.rejection is None, prepared.rejection
     return prepared.event
 
@@ -61,3 +62,16 @@ def test_user_ids_are_hashed_for_the_sites_that_ask_for_it():
     assert event_of(rules=Enrichment(), uid=" Joe ").user_id == " Joe "
     assert event_of(rules=Enrichment(other_users_hashed=True), uid="joe@x.example").user_id == joe
     assert event_of(rules=Enrichment(users_hashed={"shop": False}, other_users_hashed=True), uid="Joe").user_id == "Joe"
+
+
+def test_the_place_is_that_of_the_kept_address():
+    def berlin(address):
+        return (
+            Network(Place("DE", "Land Berlin", "Berlin"), is_datacentre=False) if address == "192.0.2.0" else NO_NETWORK
+        )
+
+    networks = Networks(berlin)
+    event = event_of({"ip": "192.0.2.0"}, networks=networks)
+    assert (event.country, event.region, event.city) == ("DE", "Land Berlin", "Berlin")
+    assert event_of({"ip": "192.0.3.0"}, networks=networks).country == ""
+    assert event_of({}, networks=networks).country == ""
