@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-DEVICES = ("desktop", "mobile", "tablet", "tv", "console", "other", "bot")
+OTHER, BOT = "other", "bot"
+DEVICES = ("desktop", "mobile", "tablet", "tv", "console", OTHER, BOT)
 
 # Tokens of the lower-cased header, plain substrings; tried in this order, because a television also says "Linux" or
 # "Android", a console "Windows", and a tablet "Android" or "Mobile".

@@ -8,16 +8,21 @@ from hashlib import sha256
 
 import msgspec
 
-from consumers.enrich.agent import describe
+from consumers.enrich.agent import Agent, describe
 from consumers.enrich.campaign import campaign
 from consumers.enrich.channel import channel, referrer_host
 from consumers.enrich.client_hints import NO_HINTS, ClientHints
-from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
+from consumers.enrich.device import BOT, OTHER
+from consumers.enrich.email_open import opened
+from consumers.enrich.network import UNKNOWN_NETWORKS, Network, Networks
 from consumers.enrich.scrub import Scrub, scrub_of, without_click_ids
+from schemas.bot_reason import BotReason
 from schemas.consent import Verdict
+from schemas.email_open import OpenBy
 from schemas.event import Event
 from schemas.hit import Hit
 
+EMAIL_OPEN, EMAIL = "EmailOpen", "email"  # an event's name, its source
 NO_DOMAINS: tuple[str, ...] = ()
 USERS_CACHED_MAX = 4_096
 
@@ -53,8 +58,7 @@ class Enricher:
     def enrich(self, event: Event, hit: Hit, referrer: str) -> None:
         """Fill in browser, OS, device, bot, place, campaign, referrer and the channel that the event alone stands for.
 
-        Afterwards title, page and properties are scrubbed.
-        Sessions replace channel and campaign by the opener's later.
+        Afterwards title, page and properties are scrubbed. Sessions replace channel and campaign by the opener's later.
         """
         hints = NO_HINTS
         if hit.ch_ua:
@@ -72,10 +76,12 @@ class Enricher:
         event.os = agent.os
         event.os_version = agent.os_version
         event.device = agent.device
-        event.is_bot = agent.is_bot
-        event.bot_reason = agent.bot_reason
         network = self._networks.of(hit.ip)
         event.country, event.region, event.city = network.place
+        event.bot_reason = agent.bot_reason or (BotReason.DATACENTRE.value if network.is_datacentre else "")
+        if event.event_name == EMAIL_OPEN and event.source == EMAIL:
+            _email_open(event, hit, agent, network)
+        event.is_bot = event.bot_reason != ""
         tags = campaign(event.url_query)
         event.utm_source = tags.utm_source
         event.utm_medium = tags.utm_medium
@@ -95,6 +101,17 @@ class Enricher:
             event.user_id = hashed_user(event.user_id)
         if self._scrub is not None:
             _scrub(event, self._scrub)
+
+
+def _email_open(event: Event, hit: Hit, agent: Agent, network: Network) -> None:
+    """Say who opened. A scanner is a bot; a proxy is none, though crawler lists name it and it is in a datacentre."""
+    event.open_by, event.open_reason = opened(hit.user_agent, agent, is_datacentre=network.is_datacentre)
+    if event.open_by == OpenBy.SCANNER.value:
+        event.bot_reason = event.bot_reason or BotReason.AGENT.value
+        return
+    event.bot_reason = ""
+    if event.device == BOT:
+        event.device = OTHER
 
 
 def _scrub(event: Event, scrub: Scrub) -> None:

@@ -21,7 +21,7 @@ SCRUBBING = Enrichment(scrub=True)
 
 def event_of(members=None, rules=SCRUBBING, networks=UNKNOWN_NETWORKS, **parameters):
     """The event of one beacon hit with these parameters and hit members."""
-    made = records([hit(event={"u": PAGE, **parameters}, **(members or {}))])
+    made = records([hit(**{"event": {"u": PAGE, **parameters}, **(members or {})})])
     [prepared] = prepare(Batch("hits", 0, 0, 0, 0, made), Marks(), Rules(Limits(), {}, rules), networks)
     assert prepared.rejection is None, prepared.rejection
     return prepared.event
