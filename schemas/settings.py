@@ -182,6 +182,9 @@ class Settings(BaseSettings):
     datacentre_ranges: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Files of datacentres' address ranges, with commas: a CIDR a line, or any JSON."
     )
+    bot_events_per_minute_max: int = Field(
+        default=300, ge=0, description="More events of a session in a minute of event time are a bot's; 0: no limit."
+    )
     scrub: bool = Field(
         default=True,
         description="Replace e-mail addresses, tokens and values of private parameters in pages, titles and "

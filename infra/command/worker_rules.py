@@ -32,6 +32,7 @@ def worker_rules(settings: Settings, files: NetworkFiles | None = None) -> Worke
         gap_ms=settings.session_gap_s * 1000,
         length_ms_max=settings.session_length_s_max * 1000,
         event_ids_max=settings.session_event_ids_max,
+        events_per_minute_max=settings.bot_events_per_minute_max,
     )
     return WorkerRules(
         rules=Rules(limits, limits.domains, enrichment),
