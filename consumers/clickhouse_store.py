@@ -47,7 +47,8 @@ SELECT
     [any(utm_source), any(utm_medium), any(utm_campaign), any(utm_term), any(utm_content), any(click_id),
      any(click_id_type)],
     arraySlice(
-        arraySort(groupArrayIf((log_offset, event_name, event_id, source = 'server'), event_id != '')), -{ids:Int64})
+        arraySort(groupArrayIf((log_offset, event_name, event_id, source = 'server'), event_id != '')), -{ids:Int64}),
+    sumMap([intDiv(toUnixTimestamp64Milli(ts), 60000)], [toUInt64(1)]).2[-1]
 FROM events
 WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64} AND visitor_id != 0
   AND """
@@ -250,7 +251,7 @@ class ClickHouseStore:
 
 
 def _session(row: Sequence[Any]) -> tuple[VisitorKey, Session]:
-    site, visitor, ident, start, first, last, opened_at, channel, campaign, event_ids = row
+    site, visitor, ident, start, first, last, opened_at, channel, campaign, event_ids, minute_events = row
     session = Session(
         id=ident,
         start=start,
@@ -260,5 +261,6 @@ def _session(row: Sequence[Any]) -> tuple[VisitorKey, Session]:
         channel=channel,
         campaign=tuple(campaign),
         event_ids={(name, event_id, bool(server)): None for _, name, event_id, server in event_ids} or None,
+        minute_events=int(minute_events),
     )
     return (site, visitor), session

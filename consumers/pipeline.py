@@ -16,7 +16,8 @@ from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
 from consumers.decode import Name, decode, name_in, name_of
 from consumers.deduplicate import Marks
 from consumers.drop_replayed import Replays
-from consumers.enrich.event import enrich
+from consumers.enrich.event import Enricher, Enrichment
+from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.log_reader.port import Record
 from consumers.session_state import SessionState, VisitorKey
 from consumers.sessionize import sessionize
@@ -30,10 +31,11 @@ SITE_CHARS_MAX = 64
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What the steps depend on besides state: validation's limits, and each site's own domains."""
+    """What the steps depend on besides state: validation's limits, each site's own domains, what enrichment goes by."""
 
     limits: Limits
     domains: Mapping[str, Sequence[str]]
+    enrichment: Enrichment = Enrichment()
 
 
 class Prepared(msgspec.Struct):
@@ -48,9 +50,10 @@ class Prepared(msgspec.Struct):
     replay_of: str = ""
 
 
-def prepare(batch: Batch, marks: Marks, rules: Rules) -> list[Prepared]:
-    """Decode, drop what was sent again, validate and enrich: all that needs no session."""
-    return [_prepare(record, marks, rules) for record in batch.records]
+def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS) -> list[Prepared]:
+    """Decode, drop what was sent again, validate and enrich: all that needs no session. `networks` knows addresses."""
+    enricher = Enricher(rules.domains, rules.enrichment, networks)
+    return [_prepare(record, marks, rules.limits, enricher) for record in batch.records]
 
 
 def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey]:
@@ -98,7 +101,7 @@ def finish(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable
     return Loaded(events, rejected, list(counts.values()))
 
 
-def _prepare(record: Record, marks: Marks, rules: Rules) -> Prepared:
+def _prepare(record: Record, marks: Marks, limits: Limits, enricher: Enricher) -> Prepared:
     decoded = decode(record.value)
     hit = None if isinstance(decoded, Rejection) else decoded
     name = name_of(hit) if hit else name_in(record.value) or NO_NAME
@@ -106,19 +109,19 @@ def _prepare(record: Record, marks: Marks, rules: Rules) -> Prepared:
         return Prepared(record, name, resent=True)
     if isinstance(decoded, Rejection):
         return Prepared(record, name, rejection=decoded)
-    made = _event(decoded, rules)
+    made = _event(decoded, limits, enricher)
     if isinstance(made, Rejection):
         return Prepared(record, name, _site_of(decoded), rejection=made, replay_of=decoded.replay_of)
     return Prepared(record, name, made.site, event=made, replay_of=made.replay_of)
 
 
-def _event(hit: Hit, rules: Rules) -> Event | Rejection:
+def _event(hit: Hit, limits: Limits, enricher: Enricher) -> Event | Rejection:
     try:
-        validated = validate(hit, rules.limits)
+        validated = validate(hit, limits)
         if isinstance(validated, Rejection):
             return validated
         event, referrer = validated
-        enrich(event, hit.user_agent, referrer, rules.domains)
+        enricher.enrich(event, hit, referrer)
     except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
         return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
     return event

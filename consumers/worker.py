@@ -21,6 +21,7 @@ from consumers.batch import Batch, Loaded
 from consumers.batch_rules import BatchRules
 from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
+from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
 from consumers.metrics import WorkerCounters
 from consumers.pipeline import Prepared, Rules, finish, lookups, prepare, replayed_names
@@ -38,8 +39,15 @@ IDLE_WAIT_S = 0.05
 CONTRADICTIONS_MAX = 8  # attempts, about 6 s with their pauses
 
 
+def nothing_to_refresh() -> None:
+    """Do nothing: there are no files to take up."""
+
+
 class WorkerRules(msgspec.Struct, frozen=True):
-    """What a worker's results and batches depend on; every number is a setting."""
+    """What a worker's results and batches depend on; every number is a setting.
+
+    `networks` knows addresses; `refresh` is called before each batch and takes up files that were replaced.
+    """
 
     rules: Rules
     session: SessionRule
@@ -48,6 +56,8 @@ class WorkerRules(msgspec.Struct, frozen=True):
     batch_bytes_max: int
     batch_age_s_max: float
     recovery_age_ms_max: int
+    networks: Networks = UNKNOWN_NETWORKS
+    refresh: Callable[[], None] = nothing_to_refresh
 
 
 class PartitionWorker:
@@ -230,7 +240,8 @@ class PartitionWorker:
         if batch is None or marks is None:
             raise AssertionError("a batch is loaded after it was formed, with its partition's marks")
         if self._prepared is None:
-            self._prepared = prepare(batch, marks, self._by.rules)
+            self._rules.refresh()
+            self._prepared = prepare(batch, marks, self._by.rules, self._rules.networks)
         if self._loaded is None:
             wanted = lookups(self._prepared, self._state)
             if wanted:

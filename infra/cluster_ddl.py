@@ -61,8 +61,9 @@ def clustered(statement: str, cluster: str, database: str) -> list[str]:
         return _table(statement, words, cluster, database)
     if _begins(words, "CREATE", "MATERIALIZED", "VIEW", "IF", "NOT", "EXISTS"):
         return [_materialized_view(statement, words, cluster)]
-    if _begins(words, "CREATE", "VIEW", "IF", "NOT", "EXISTS"):
-        return [_edited(statement, [_on_cluster(words[5], cluster), *_global_in(words)])]
+    for beginning in (("CREATE", "VIEW", "IF", "NOT", "EXISTS"), ("CREATE", "OR", "REPLACE", "VIEW")):
+        if _begins(words, *beginning):
+            return [_edited(statement, [_on_cluster(words[len(beginning)], cluster), *_global_in(words)])]
     if _begins(words, "ALTER", "TABLE"):
         return _alter(statement, words, cluster)
     raise FatalError(f"this statement has no form for a cluster yet, see infra/cluster_ddl.py: {_beginning(statement)}")

@@ -30,7 +30,7 @@ _SESSION_COLUMNS = (
 _EVENT_COLUMNS = (
     *_SESSION_COLUMNS,
     *("event_name", "ref_host", "url_host", "url_path", "title", "region", "city", "os_version", "browser_version"),
-    *("lang", "source", "ts_source", "currency", "consent", "ab", "bot_reason", "user_id"),
+    *("lang", "source", "ts_source", "currency", "consent", "ab", "bot_reason", "open_by", "open_reason", "user_id"),
 )
 BREAKDOWNS: Mapping[str, tuple[str, ...]] = {
     "funnel": _EVENT_COLUMNS,

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import orjson
 
@@ -17,6 +17,17 @@ from schemas.hit import HIT_VERSION, PREFIX
 HIT_FIXED_BYTES = 256  # all that is not members or the event is shorter
 NEW = b'","new_visitor":true'  # behind the visitor's id
 KNOWN = b'"'
+# Header fields that many requests share, as lower-case names, and the hit's members made of them.
+COMMON_MEMBERS = {
+    b"user-agent": b"user_agent",
+    b"accept-language": b"accept_language",
+    b"sec-ch-ua": b"ch_ua",
+    b"sec-ch-ua-mobile": b"ch_ua_mobile",
+    b"sec-ch-ua-platform": b"ch_ua_platform",
+    b"sec-ch-ua-platform-version": b"ch_ua_platform_version",
+    b"sec-ch-ua-model": b"ch_ua_model",
+    b"sec-ch-ua-full-version-list": b"ch_ua_full_version_list",
+}
 PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')  # ASCII that JSON writes as it is
 
 
@@ -36,9 +47,9 @@ def text_member(name: bytes, text: bytes) -> bytes:
     return b',"%b":"%b"' % (name, text) if text else b""
 
 
-def common_members(user_agent: bytes, accept_language: bytes) -> bytes:
-    """Return the fragment of the fields that many requests share, from the insides of their JSON strings."""
-    return text_member(b"user_agent", user_agent) + text_member(b"accept_language", accept_language)
+def common_members(texts: Iterable[bytes | None]) -> bytes:
+    """Return the fragment of the fields of COMMON_MEMBERS, from the insides of their JSON strings in that order."""
+    return b"".join(text_member(name, text or b"") for name, text in zip(COMMON_MEMBERS.values(), texts, strict=True))
 
 
 class HitBuilder:

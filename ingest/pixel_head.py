@@ -13,13 +13,13 @@ line by line, where `HeaderLines` knows the common lines again. Both caches are 
 
 from __future__ import annotations
 
-from ingest.hit_builder import common_members, json_text
+from ingest.hit_builder import COMMON_MEMBERS, common_members, json_text
 from ingest.http_strict import CRLF, HEAD_END, HOST, HttpLimits, Request
 
 # Places in a block's fields.
-HOST_FIELD, COOKIE, ADDRESS, PROTO, USER_AGENT, REFERER, ACCEPT_LANGUAGE = range(7)
-NO_FIELDS = (None,) * 7
-NAMES = {b"user-agent": USER_AGENT, b"referer": REFERER, b"accept-language": ACCEPT_LANGUAGE}
+HOST_FIELD, COOKIE, ADDRESS, PROTO, REFERER, COMMON = range(6)  # the fields of COMMON_MEMBERS stand last
+NO_FIELDS = (None,) * (COMMON + len(COMMON_MEMBERS))
+NAMES = {b"referer": REFERER, **{name: COMMON + place for place, name in enumerate(COMMON_MEMBERS)}}
 
 # What a request says, but for its connection: cookie, address and X-Forwarded-Proto as raw values or None; the hit's
 # members that come from common fields; referrer and query as the inside of a JSON string, b"" for none.
@@ -110,7 +110,7 @@ class HeaderLines(dict[bytes, Field]):
         value = value.strip(b" \t")
         if place is None:
             field: Field = None
-        elif place >= USER_AGENT:
+        elif place >= REFERER:
             field = (place, json_text(value))
         else:
             field = (place, value)
@@ -232,7 +232,7 @@ class PixelHeads:
             return None
         if fields[HOST_FIELD] is None or len(lines) > self._headers_max - CUT_LINES:
             return None
-        common = common_members(fields[USER_AGENT] or b"", fields[ACCEPT_LANGUAGE] or b"")
+        common = common_members(fields[COMMON:])
         known = (fields[COOKIE], fields[ADDRESS], fields[PROTO], common, fields[REFERER])
         if sum(map(len, block)) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
             if len(self._blocks) >= BLOCKS_CACHED_MAX:
@@ -246,9 +246,7 @@ class PixelHeads:
             request.joined(b"cookie", b"; "),
             request.joined(self._address_name, b", "),
             request.joined(b"x-forwarded-proto", b", "),
-            common_members(
-                json_text(request.header(b"user-agent") or b""), json_text(request.header(b"accept-language") or b"")
-            ),
+            common_members(json_text(request.header(name) or b"") for name in COMMON_MEMBERS),
             json_text(request.header(b"referer") or b""),
             json_text(request.query),
         )

@@ -176,7 +176,7 @@ class Routes:
             status, answer = self._script.answer(request)
             self._answer(client, status, dress(answer))
         else:
-            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PIXEL_METHODS)
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, GET_METHODS)
 
     def refuse_and_close(self, client: Client, reason: Refusal) -> None:
         """Answer what is no well-formed request; the caller closes the connection behind it."""

@@ -13,6 +13,7 @@ from struct import Struct
 import msgspec
 
 NAME = Struct("<QQQ")
+MINUTE_MS = 60_000
 
 # What makes two events of one session repeats of each other: name, id, and whether a server sent it. A browser's event
 # and a server's of one id are no repeats but two reports of one thing, and both are kept (CONTRACT).
@@ -22,12 +23,14 @@ EventKey = tuple[str, str, bool]
 class SessionRule(msgspec.Struct, frozen=True):
     """The rule's numbers, in ms: gap (an equal one still joins), length (a session stays below), and ids known.
 
+    `events_per_minute_max`: more events than these in a minute of event time are a bot's; 0: any number may be.
     `sites` are those whose sessions go by other numbers.
     """
 
     gap_ms: int = 30 * 60 * 1000
     length_ms_max: int = 24 * 3600 * 1000
     event_ids_max: int = 1024
+    events_per_minute_max: int = 0
     sites: Mapping[str, SessionRule] = {}
 
     def of(self, site: str) -> SessionRule:
@@ -44,6 +47,7 @@ class Session(msgspec.Struct):
 
     `opened_at` is the opener's log offset, which orders a partition's sessions by their opening. `campaign` is the
     opener's set of utm values and click id. `event_ids` holds the keys of the last events with an id, oldest first.
+    `minute_events` counts the events in the minute of `last_ts`.
     """
 
     id: int
@@ -54,6 +58,7 @@ class Session(msgspec.Struct):
     channel: str
     campaign: tuple[str, ...]
     event_ids: dict[EventKey, None] | None = None
+    minute_events: int = 0
 
 
 def session_id(site: str, visitor_id: int, spool_id: int, spool_seq: int) -> int:
@@ -95,7 +100,10 @@ def holds(session: Session, key: EventKey) -> bool:
 
 
 def add(session: Session, ts: int, key: EventKey, rule: SessionRule) -> None:
-    """Stretch the session over `ts` and remember the event's key if it has an id."""
+    """Stretch the session over `ts`, count its minute, and remember the event's key if it has an id."""
+    minutes_on = ts // MINUTE_MS - session.last_ts // MINUTE_MS
+    if minutes_on >= 0:
+        session.minute_events = 1 if minutes_on else session.minute_events + 1
     session.first_ts = min(session.first_ts, ts)
     session.last_ts = max(session.last_ts, ts)
     if key[1]:
@@ -104,3 +112,14 @@ def add(session: Session, ts: int, key: EventKey, rule: SessionRule) -> None:
         session.event_ids[key] = None
         if len(session.event_ids) > rule.event_ids_max:
             del session.event_ids[next(iter(session.event_ids))]
+
+
+def is_too_fast(session: Session, ts: int, rule: SessionRule) -> bool:
+    """Return whether the event that was just added is beyond `events_per_minute_max` in its minute.
+
+    Calendar minutes of event time count, and of a session the latest one alone: so it is a function of the session's
+    rows before, in log order, and one number more is all that must be known of them. What comes late for an earlier
+    minute is never too fast.
+    """
+    limit = rule.events_per_minute_max
+    return 0 < limit < session.minute_events and ts // MINUTE_MS == session.last_ts // MINUTE_MS

@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from schemas.pattern import compiled
 from schemas.site import DEFAULT_SITE, RETENTION_DAYS_MAX, SITE_ID_PATTERN, Loc, Site, misfits
 from schemas.toml_lines import line_of
 from schemas.topics import HITS
@@ -181,6 +182,28 @@ class Settings(BaseSettings):
     properties_max: int = Field(default=64, ge=0, description="More `p.` properties in one event are rejected.")
     field_chars_max: int = Field(default=8192, ge=64, description="Longest text parameter; URLs included.")
 
+    # what enrichment knows and takes out
+    place_database: Path | None = Field(
+        default=None, description="Database in MaxMind's format that gives country, region and city of an address."
+    )
+    datacentre_ranges: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Files of datacentres' address ranges, with commas: a CIDR a line, or any JSON."
+    )
+    bot_events_per_minute_max: int = Field(
+        default=300, ge=0, description="More events of a session in a minute of event time are a bot's; 0: no limit."
+    )
+    scrub: bool = Field(
+        default=True,
+        description="Replace e-mail addresses, tokens and values of private parameters in pages, titles and "
+        "properties by `(redacted)`.",
+    )
+    scrub_parameters: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="More names of private parameters and properties, with commas."
+    )
+    scrub_patterns: tuple[str, ...] = Field(
+        default=(), description="More of what is private: a list of RE2 expressions; as a variable, JSON."
+    )
+
     # Kafka; all of it means nothing without kafka_bootstrap_servers
     kafka_topic: str = Field(
         default=HITS, pattern=r"^[A-Za-z0-9._-]{1,200}$", description="Topic of the hits; made when it is missing."
@@ -254,6 +277,28 @@ class Settings(BaseSettings):
             if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(:\d{1,5})?", broker):
                 raise ValueError(f"{broker!r} is no host:port of a broker")
         return ",".join(brokers)
+
+    @field_validator("place_database", mode="before")
+    @classmethod
+    def _no_file(cls, value: Any) -> Any:  # noqa: ANN401  whatever TOML or the environment held
+        return value or None
+
+    @field_validator("datacentre_ranges", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:  # noqa: ANN401  whatever TOML or the environment held
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("scrub_parameters", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:  # noqa: ANN401  whatever TOML or the environment held
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("scrub_patterns")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for expression in value:
+            compiled(expression)
+        return value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

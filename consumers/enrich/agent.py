@@ -1,9 +1,11 @@
-"""What a User-Agent header says: browser, operating system, kind of device, and whether it is a known crawler.
+"""What a User-Agent header and client hints say: browser, operating system, device, and whether it is a bot's.
 
-Promise: `describe` never raises and its time is bounded: a header is cut to `AGENT_CHARS_MAX` characters before
-anything looks at it, and every pattern runs in Rust's regex engine, which is linear in the text (ua-parser's extractor
-behind an Aho-Corasick prefilter, for crawlers as well). Results are cached (`AGENTS_CACHED_MAX`, least recently used
-go first).
+Promise: `describe` never raises and its time is bounded: the header is cut to `AGENT_CHARS_MAX` characters and each
+hint to `HINT_CHARS_MAX` before anything looks at them, and every pattern over the header runs in Rust's regex engine,
+which is linear in the text (ua-parser's extractor behind an Aho-Corasick prefilter, for crawlers as well). Results are
+cached (`AGENTS_CACHED_MAX`, least recently used go first).
+
+Hints go over the header, whose versions browsers have frozen; where hints are missing or unusable the header speaks.
 Sources: browser and OS names are ua-parser's families (ua-parser/uap-core); crawlers are those of
 monperrus/crawler-user-agents, matched case-sensitively as its own `is_crawler` does.
 """
@@ -18,18 +20,24 @@ from ua_parser import OS, Domain, UserAgent, load_lazy_builtins
 from ua_parser.regex import Resolver
 from ua_parser_rs import UserAgentExtractor
 
-AGENT_CHARS_MAX = 1_024
-AGENTS_CACHED_MAX = 16_384  # a shop's day has a few thousand distinct agents; about 1 KiB each
+from consumers.enrich.client_hints import HINT_CHARS_MAX, NO_HINTS, ClientHints, Hinted, read
+from consumers.enrich.device import device
+from consumers.enrich.hint_mismatch import contradicts
+from schemas.bot_reason import BotReason
 
-DEVICES = ("desktop", "mobile", "tablet", "tv", "console", "other", "bot")
-REASON_AGENT = "agent"
+AGENT_CHARS_MAX = 1_024
+AGENTS_CACHED_MAX = 16_384  # a shop's day has a few thousand distinct agents; 1 to 2 KiB each
+
 UNKNOWN = "Other"  # ua-parser's own word
+# Families that name no product of their own beside Chrome's brand or the engine's.
+_PLAIN_CHROME = frozenset(("Chrome", "Chrome Mobile", "Chrome Mobile WebView", "Chromium", "HeadlessChrome", UNKNOWN))
+_DESKTOPS = frozenset(("Windows", "Mac OS X", "Linux", "Chrome OS"))
 
 
 class Agent(NamedTuple):
     """One agent. Names are ua-parser's, 'Other' when it knows none; versions are dotted, '' when unknown.
 
-    `device` is one of `DEVICES`, 'bot' exactly when `is_bot`; `bot_reason` is `REASON_AGENT` or ''.
+    `device` is one of `device.DEVICES`, 'bot' for a known crawler; `bot_reason` is '' or a `BotReason`.
     """
 
     browser: str
@@ -41,22 +49,57 @@ class Agent(NamedTuple):
     bot_reason: str
 
 
-def describe(user_agent: str) -> Agent:
-    """Return what the header says. An empty or unknown header gives 'Other', 'other' and no bot."""
-    return described(user_agent[:AGENT_CHARS_MAX])
+def describe(user_agent: str, hints: ClientHints = NO_HINTS) -> Agent:
+    """Return what header and hints say. An empty or unknown header gives 'Other', 'other' and no bot."""
+    if hints.ua:
+        return described(user_agent[:AGENT_CHARS_MAX], ClientHints(*(hint[:HINT_CHARS_MAX] for hint in hints)))
+    return described(user_agent[:AGENT_CHARS_MAX], NO_HINTS)
 
 
 @lru_cache(AGENTS_CACHED_MAX)
-def described(text: str) -> Agent:
-    """Return what a header of at most `AGENT_CHARS_MAX` characters says (the cache behind `describe`)."""
+def described(text: str, hints: ClientHints) -> Agent:
+    """Return what a header and hints, cut to their limits, say (the cache behind `describe`)."""
     parsed = _RESOLVER(text, Domain.ALL)
-    browser, os = parsed.user_agent, parsed.os
-    browser_name = browser.family if browser else UNKNOWN
-    os_name = os.family if os else UNKNOWN
-    is_bot = _CRAWLERS.extract(text) is not None
+    hinted = read(hints)
+    os_name, os_version = _system(parsed.os, hinted)
+    browser, version = _browser(parsed.user_agent, hinted, text)
     brand = (parsed.device.brand or "") if parsed.device else ""
-    device = "bot" if is_bot else _device(text.lower(), os_name, brand)
-    return Agent(browser_name, _version(browser), os_name, _version(os), device, is_bot, REASON_AGENT if is_bot else "")
+    kind = _hinted_device(device(f"{text} {hinted.model}".lower(), os_name, brand), os_name, hinted)
+    reason = ""
+    if _CRAWLERS.extract(text) is not None:
+        kind, reason = "bot", BotReason.AGENT.value
+    elif contradicts(text, hinted):
+        reason = BotReason.HINT_MISMATCH.value
+    return Agent(browser, version, os_name, os_version, kind, bool(reason), reason)
+
+
+def _browser(found: UserAgent | None, hinted: Hinted, text: str) -> tuple[str, str]:
+    """Return (family, version). What names a product goes over what names only Chrome or its engine."""
+    family, version = (found.family if found else UNKNOWN), _version(found)
+    is_product = "Chrome/" in text and family not in _PLAIN_CHROME
+    if not hinted.browser or (hinted.is_generic and is_product):
+        return family, version
+    if family == hinted.browser and version.startswith(hinted.browser_version + "."):
+        return family, version  # the header says more: "141.0.0" for the hint "141"
+    return hinted.browser, hinted.browser_version
+
+
+def _system(found: OS | None, hinted: Hinted) -> tuple[str, str]:
+    family, version = (found.family if found else UNKNOWN), _version(found)
+    if not hinted.os:
+        return family, version
+    return hinted.os, hinted.os_version or (version if family == hinted.os else "")
+
+
+def _hinted_device(kind: str, os_name: str, hinted: Hinted) -> str:
+    """Return the kind of device, with Sec-CH-UA-Mobile telling phone from tablet and desktop."""
+    if hinted.mobile is None or kind in ("tv", "console", "other"):
+        return kind
+    if hinted.mobile:
+        return "mobile"
+    if os_name == "Android":
+        return "tablet"
+    return "desktop" if os_name in _DESKTOPS else kind
 
 
 _RESOLVER = Resolver(load_lazy_builtins())
@@ -75,65 +118,3 @@ def _version(found: UserAgent | OS | None) -> str:
             break
         parts.append(part)
     return ".".join(parts)
-
-
-# Tokens of the lower-cased header, plain substrings; tried in this order, because a television also says "Linux" or
-# "Android", a console "Windows", and a tablet "Android" or "Mobile".
-_TV = (
-    "smart-tv", "smarttv", "smart tv", "googletv", "google tv", "android tv", "androidtv", "appletv", "apple tv",
-    "hbbtv", "netcast", "web0s", "webos.tv", "lgwebostv", "tizen tv", "bravia", "roku", "crkey", "viera", "aquostv",
-    "philipstv", "nettv", "opera tv", "mibox", "mitv", "shield android", "; aft", "firetv", "fire tv",
-    "vizio", "hisense tv", "sonydtv", "inettvbrowser", "tv safari", "tv build", "chromecast",
-    "tvos",
-)  # fmt: skip
-_CONSOLE = ("playstation", "xbox", "nintendo", "ps vita", "psp (")
-_TABLET = (
-    "ipad", "kindle", "playbook", "galaxy tab", "nexus 7", "nexus 9", "nexus 10", "sm-t", "sm-x", "touchpad", "xoom",
-    "android; tablet", "kfot", "kftt", "kfjw", "kfso", "kfth", "kfap", "kfar", "kfme", "kfau", "kfma", "kftr", "kfgi",
-    "lenovo tab", "mediapad", "matepad", "pixel c", "pixel tablet", "redmi pad", "silk-accelerated",
-)  # fmt: skip
-_MOBILE = (
-    "iphone", "ipod", "windows phone", "iemobile", "blackberry", "bb10", "opera mini", "opera mobi", "symbian",
-    "series60", "series40", "kaios", "maemo", "meego", "j2me", "midp", "palmos", "windows ce", "ucweb", "mobile",
-    "docomo", "phone",
-)  # fmt: skip
-_DESKTOP_OS = frozenset({
-    "Windows", "Mac OS X", "Mac OS", "Linux", "Chrome OS", "Ubuntu", "Debian", "Fedora", "Red Hat", "CentOS", "SUSE",
-    "Gentoo", "Slackware", "Arch Linux", "Linux Mint", "Mandriva", "Mageia", "Kubuntu", "Puppy", "PCLinuxOS", "FreeBSD",
-    "OpenBSD", "NetBSD", "BSD", "Solaris", "VectorLinux", "Lindows", "Haiku OS", "OS/2", "AIX", "HP-UX",
-})  # fmt: skip
-_MOBILE_OS = frozenset({
-    "iOS", "Windows Phone", "Windows Mobile", "BlackBerry OS", "Symbian OS", "Symbian^3", "Symbian^3 Anna", "KaiOS",
-    "Symbian^3 Belle", "Nokia Series 30 Plus", "Nokia Series 40", "Firefox OS", "Bada", "Maemo", "MeeGo", "Sailfish",
-    "Brew MP", "HarmonyOS", "Windows CE",
-})  # fmt: skip
-_TV_OS = frozenset({"tvOS", "ATV OS X", "GoogleTV", "Chromecast", "FireTV", "Roku OS", "webOS TV"})
-_NO_DEVICE = frozenset({"", "Apple", "Spider", "Generic"})
-
-
-def _has(text: str, tokens: tuple[str, ...]) -> bool:
-    return any(token in text for token in tokens)
-
-
-def _device(text: str, os_name: str, brand: str) -> str:  # noqa: PLR0911  one line per kind, in order
-    """Return the kind of device of an agent that is no crawler; `text` in lower case."""
-    if os_name in _TV_OS or _has(text, _TV):
-        return "tv"
-    if _has(text, _CONSOLE):
-        return "console"
-    if os_name == "watchOS" or "oculusbrowser" in text or "wear os" in text:
-        return "other"
-    if _has(text, _TABLET) or (
-        "tablet" in text and "tablet pc" not in text
-    ):  # "Tablet PC 2.0": Windows on any computer
-        return "tablet"
-    if os_name == "Android":
-        # Chrome and WebView on a phone say "Mobile", on a tablet they do not; apps (Dalvik, okhttp) never do
-        return "tablet" if "applewebkit" in text and "mobile" not in text else "mobile"
-    if os_name in _MOBILE_OS:
-        return "mobile"
-    if os_name in _DESKTOP_OS and "mobile" not in text:
-        return "desktop"
-    if _has(text, _MOBILE) or brand not in _NO_DEVICE:
-        return "mobile"
-    return "desktop" if os_name in _DESKTOP_OS else "other"

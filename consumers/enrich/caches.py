@@ -9,7 +9,7 @@ from functools import _CacheInfo, _lru_cache_wrapper
 from types import MappingProxyType
 from typing import Any
 
-from consumers.enrich import agent, campaign, channel, domain
+from consumers.enrich import agent, campaign, channel, domain, email_open, event, network, scrub
 from schemas import language, page
 
 CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
@@ -22,7 +22,13 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
         "channel": channel.channel_cached,
         "source_category": channel.source_category,
         "referrer": channel.referrer_cached,
+        "email_agent": email_open.by_agent,
+        "network": network.network_cached,
         "language": language.first_tag,
+        "scrub": scrub.page_cached,
+        "scrub_rules": scrub.scrub_of,
+        "private_name": scrub.plain_cached,
+        "user_id": event.hashed_user,
     }
 )
 """Name of a cache (the metric's label) -> the cached function."""

@@ -3,37 +3,126 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
 
-from consumers.enrich.agent import describe
+import msgspec
+
+from consumers.enrich.agent import Agent, describe
 from consumers.enrich.campaign import campaign
 from consumers.enrich.channel import channel, referrer_host
 from consumers.enrich.click import campaign_query
+from consumers.enrich.client_hints import NO_HINTS, ClientHints
+from consumers.enrich.device import BOT, OTHER
+from consumers.enrich.email_open import opened
+from consumers.enrich.network import UNKNOWN_NETWORKS, Network, Networks
+from consumers.enrich.scrub import Scrub, scrub_of, without_click_ids
+from schemas.bot_reason import BotReason
+from schemas.consent import Verdict
+from schemas.email_open import OpenBy
 from schemas.event import Event
+from schemas.hit import Hit
 
+EMAIL_OPEN, EMAIL = "EmailOpen", "email"  # an event's name, its source
 NO_DOMAINS: tuple[str, ...] = ()
+USERS_CACHED_MAX = 4_096
 
 
-def enrich(event: Event, user_agent: str, referrer: str, domains: Mapping[str, Sequence[str]]) -> None:
-    """Fill in browser, OS, device, bot, campaign, referrer and the channel that the event by itself stands for.
+class Enrichment(msgspec.Struct, frozen=True):
+    """What enrichment goes by, besides the hit and the sites' domains. Plain values: they are kept with a batch.
 
-    `domains` are each site's own: a referrer there is no referrer. Sessions replace channel and campaign by the
-    opener's afterwards.
+    `scrub` says whether anything is taken out, the next two what else than the built-in kinds. `users_hashed` tells of
+    a site whether its user ids are kept as their SHA-256, `other_users_hashed` of every site that is not named there.
     """
-    agent = describe(user_agent)
-    event.browser = agent.browser
-    event.browser_version = agent.browser_version
-    event.os = agent.os
-    event.os_version = agent.os_version
-    event.device = agent.device
-    event.is_bot = agent.is_bot
-    event.bot_reason = agent.bot_reason
-    tags = campaign(campaign_query(event, domains.get(event.site, NO_DOMAINS)))
-    event.utm_source = tags.utm_source
-    event.utm_medium = tags.utm_medium
-    event.utm_campaign = tags.utm_campaign
-    event.utm_term = tags.utm_term
-    event.utm_content = tags.utm_content
-    event.click_id = tags.click_id
-    event.click_id_type = tags.click_id_type
-    event.ref_host = referrer_host(referrer, event.url_host, domains.get(event.site, NO_DOMAINS)) if referrer else ""
-    event.channel = channel(tags, event.ref_host)
+
+    scrub: bool = False
+    scrub_parameters: tuple[str, ...] = ()
+    scrub_patterns: tuple[str, ...] = ()
+    users_hashed: Mapping[str, bool] = {}
+    other_users_hashed: bool = False
+
+
+class Enricher:
+    """The step, made of its rules once a batch.
+
+    `domains` are each site's own: a referrer there is no referrer. `networks` knows addresses.
+    """
+
+    def __init__(
+        self, domains: Mapping[str, Sequence[str]], rules: Enrichment, networks: Networks = UNKNOWN_NETWORKS
+    ) -> None:
+        self._domains = domains
+        self._rules = rules
+        self._networks = networks
+        self._scrub = scrub_of(rules.scrub_parameters, rules.scrub_patterns) if rules.scrub else None
+
+    def enrich(self, event: Event, hit: Hit, referrer: str) -> None:
+        """Fill in browser, OS, device, bot, place, campaign, referrer and the channel that the event alone stands for.
+
+        Afterwards title, page and properties are scrubbed. Sessions replace channel and campaign by the opener's later.
+        """
+        hints = NO_HINTS
+        if hit.ch_ua:
+            hints = ClientHints(
+                hit.ch_ua,
+                hit.ch_ua_mobile,
+                hit.ch_ua_platform,
+                hit.ch_ua_platform_version,
+                hit.ch_ua_model,
+                hit.ch_ua_full_version_list,
+            )
+        agent = describe(hit.user_agent, hints)
+        event.browser = agent.browser
+        event.browser_version = agent.browser_version
+        event.os = agent.os
+        event.os_version = agent.os_version
+        event.device = agent.device
+        network = self._networks.of(hit.ip)
+        event.country, event.region, event.city = network.place
+        event.bot_reason = agent.bot_reason or (BotReason.DATACENTRE.value if network.is_datacentre else "")
+        if event.event_name == EMAIL_OPEN and event.source == EMAIL:
+            _email_open(event, hit, agent, network)
+        event.is_bot = event.bot_reason != ""
+        domains = self._domains.get(event.site, NO_DOMAINS)
+        tags = campaign(campaign_query(event, domains))
+        event.utm_source = tags.utm_source
+        event.utm_medium = tags.utm_medium
+        event.utm_campaign = tags.utm_campaign
+        event.utm_term = tags.utm_term
+        event.utm_content = tags.utm_content
+        event.click_id = tags.click_id
+        event.click_id_type = tags.click_id_type
+        event.ref_host = referrer_host(referrer, event.url_host, domains) if referrer else ""
+        event.channel = channel(tags, event.ref_host)
+        if hit.consent == Verdict.GRANTED_ANALYTICS.value:
+            event.click_id = ""
+            event.url_query = without_click_ids(event.url_query)
+        if event.user_id and self._rules.users_hashed.get(event.site, self._rules.other_users_hashed):
+            event.user_id = hashed_user(event.user_id)
+        if self._scrub is not None:
+            _scrub(event, self._scrub)
+
+
+def _email_open(event: Event, hit: Hit, agent: Agent, network: Network) -> None:
+    """Say who opened. A scanner is a bot; a proxy is none, though crawler lists name it and it is in a datacentre."""
+    event.open_by, event.open_reason = opened(hit.user_agent, agent, is_datacentre=network.is_datacentre)
+    if event.open_by == OpenBy.SCANNER.value:
+        event.bot_reason = event.bot_reason or BotReason.AGENT.value
+        return
+    event.bot_reason = ""
+    if event.device == BOT:
+        event.device = OTHER
+
+
+def _scrub(event: Event, scrub: Scrub) -> None:
+    event.url_path, event.url_query = scrub.page(event.url_path, event.url_query)
+    if event.title:
+        event.title = scrub.text(event.title)
+    if event.props:
+        event.props = {name: scrub.value(name, value) for name, value in event.props.items()}
+
+
+@lru_cache(USERS_CACHED_MAX)
+def hashed_user(user_id: str) -> str:
+    """Return the SHA-256 of a user id without blanks around it and in lower case, in hex: as ad platforms match it."""
+    return sha256(user_id.strip().lower().encode()).hexdigest()

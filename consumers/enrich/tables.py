@@ -9,9 +9,13 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import NamedTuple
 
+from schemas.email_open import OpenBy, OpenReason
+
 SEARCH, SOCIAL, VIDEO, SHOPPING, AI = "search", "social", "video", "shopping", "ai"
 NO_CATEGORY = "none"
 CATEGORIES = (SEARCH, SOCIAL, VIDEO, SHOPPING, AI, NO_CATEGORY)
+ALWAYS, LONG = "always", "long"
+HOLDS, IS, BEGINS = "holds", "is", "begins"
 
 
 class Platform(NamedTuple):
@@ -20,6 +24,21 @@ class Platform(NamedTuple):
     source: str
     medium: str
     campaign: str
+
+
+class EmailAgent(NamedTuple):
+    """A user agent that fetches the images of emails; `text` is in lower case."""
+
+    by: str
+    reason: str
+    how: str
+    text: str
+
+    def matches(self, agent: str) -> bool:
+        """Tell whether a header in lower case is of this kind."""
+        if self.how == HOLDS:
+            return self.text in agent
+        return agent == self.text if self.how == IS else agent.startswith(self.text)
 
 
 def _rows(name: str, columns: int) -> list[list[str]]:
@@ -52,8 +71,42 @@ def _click_ids() -> dict[str, Platform]:
     return table
 
 
+def _private_names() -> tuple[frozenset[str], frozenset[str]]:
+    table: dict[str, str] = {}
+    for kind, names in _rows("private_parameters.tsv", 2):
+        if kind not in {ALWAYS, LONG}:
+            raise ValueError(f"private_parameters.tsv: unknown kind {kind!r}")
+        for name in names.split(", "):
+            if name in table or not name or name != plain_name(name):
+                raise ValueError(f"private_parameters.tsv: {name!r} stands twice or is not written as documented")
+            table[name] = kind
+    return frozenset(name for name in table if table[name] == ALWAYS), frozenset(
+        name for name in table if table[name] == LONG
+    )
+
+
+def _email_agents() -> tuple[EmailAgent, ...]:
+    rows = [EmailAgent(*row[:4]) for row in _rows("email_agents.tsv", 5)]
+    for row in rows:
+        OpenBy(row.by), OpenReason(row.reason)
+        if row.how not in {HOLDS, IS, BEGINS} or row.text != row.text.lower():
+            raise ValueError(f"email_agents.tsv: {row!r} is not written as documented")
+    return tuple(rows)
+
+
+def plain_name(name: str) -> str:
+    """Return a parameter's name as it is compared: its letters and digits in lower case."""
+    return "".join(filter(str.isalnum, name)).lower()
+
+
 SOURCES = MappingProxyType(_sources())
 """Source as README.md writes it -> its category."""
 
 CLICK_IDS = MappingProxyType(_click_ids())
 """Click-id parameter in lower case -> what it implies; in order of preference."""
+
+PRIVATE_ALWAYS, PRIVATE_LONG = _private_names()
+"""Plain names of parameters whose values are private: all of them, or long ones."""
+
+EMAIL_AGENTS = _email_agents()
+"""Agents that fetch the images of emails, in the order in which to try them."""

@@ -107,13 +107,15 @@ def _forwarder(_: argparse.Namespace, name: str, settings: Settings, life: Life)
 def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life) -> int:
     from consumers.clickhouse_store import ClickHouseStore
     from consumers.metrics import WorkerCounters, WorkerMetrics
+    from consumers.network_files import NetworkFileMetrics
     from consumers.progress import ProgressMetrics, TimedClient
     from consumers.worker import Worker
     from infra.command.database import open_client
-    from infra.command.worker_rules import worker_rules
+    from infra.command.worker_rules import network_files, worker_rules
 
     counters = WorkerCounters()
-    rules = worker_rules(settings)
+    files = network_files(settings)
+    rules = worker_rules(settings, files)
     why_not: list[Callable[[], str]] = []
     _serve_status(name, settings, WorkerMetrics(counters), lambda: why_not[0]() if why_not else "starting")
     with open_client(settings, exact=True) as client, open_dead_letter(settings) as dead_letter:
@@ -124,6 +126,7 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
         store = ClickHouseStore(timed, settings.clickhouse_cluster)
         worker = Worker(reader, store, rules, time.time, counters, dead_letter=dead_letter)
         REGISTRY.register(ProgressMetrics(worker.progress, timed))
+        REGISTRY.register(NetworkFileMetrics(files))
         worker.run(life.stop)
     return 0
 

@@ -6,6 +6,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ def examine() -> list[Finding]:
     findings.append(_settings_file())
     findings.append(_engine(settings))
     findings.append(_log(settings))
+    findings += _network_files(settings)
     findings += _data_directory(settings)
     findings += _ports(settings)
     findings.append(_open_files(settings))
@@ -97,6 +99,26 @@ def _log(settings: Settings) -> Finding:
     topic = f"topic {settings.kafka_topic!r}"
     what = f"{topic} with {len(ends)} partitions" if ends else f"{topic} is not there yet; the forwarder makes it"
     return Finding("event log", good=True, found=f"{where}: {what}")
+
+
+def _network_files(settings: Settings) -> Iterator[Finding]:
+    from consumers.network_files import FileUnusableError, PlaceDatabase, read_ranges
+
+    if settings.place_database is not None:
+        path, good = settings.place_database, True
+        try:
+            database = PlaceDatabase(path)
+            found = f"{path}: {database.kind} of {datetime.fromtimestamp(database.build_s, UTC):%Y-%m-%d}"
+        except FileUnusableError as error:
+            good, found = False, f"{path}: {error}"
+        yield Finding("place database", good, found, "correct HITSTREAM_PLACE_DATABASE; till then events have no place")
+    for path in settings.datacentre_ranges:
+        good = True
+        try:
+            found = f"{path}: {len(read_ranges(path))} ranges"
+        except FileUnusableError as error:
+            good, found = False, f"{path}: {error}"
+        yield Finding("datacentre ranges", good, found, "correct HITSTREAM_DATACENTRE_RANGES")
 
 
 def _data_directory(settings: Settings) -> Iterator[Finding]:

@@ -127,4 +127,4 @@ def _plain(value: Any) -> str:  # noqa: ANN401  the value of any setting
         return " ".join(f"{name}={text}" for name, text in shown if name in value.model_fields_set)
     if isinstance(value, dict):
         return " ".join(value)
-    return str(value)
+    return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""`hitstream site add | list | show | set | remove | key | link | snippet`: options to what `sites.py`, `snippet.py` do."""
+"""`hitstream site add | list | show | set | remove | key | link | snippet`: options over `sites.py`, `snippet.py`."""
 
 from __future__ import annotations
 

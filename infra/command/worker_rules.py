@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import msgspec
 
+from consumers.enrich.event import Enrichment
+from consumers.enrich.network import UNKNOWN_NETWORKS
+from consumers.network_files import NetworkFiles
 from consumers.pipeline import Rules
-from consumers.worker import WorkerRules
+from consumers.worker import WorkerRules, nothing_to_refresh
 from schemas.session import SessionRule
 from schemas.settings import Settings
 from schemas.site import Site
 from schemas.validate import limits_of
 
 
-def worker_rules(settings: Settings) -> WorkerRules:
-    """Return the worker's rules; settings are in seconds, rules in ms."""
+def network_files(settings: Settings) -> NetworkFiles:
+    """Return the files that settings name, read."""
+    truncated = settings.ip_keep == "truncated"
+    return NetworkFiles(settings.place_database, settings.datacentre_ranges, truncated=truncated)
+
+
+def worker_rules(settings: Settings, files: NetworkFiles | None = None) -> WorkerRules:
+    """Return the worker's rules; settings are in seconds, rules in ms. No `files`: nothing is known of addresses."""
     limits = limits_of(settings)
+    enrichment = Enrichment(
+        scrub=settings.scrub,
+        scrub_parameters=settings.scrub_parameters,
+        scrub_patterns=settings.scrub_patterns,
+        users_hashed={name: site.user_id == "hashed" for name, site in settings.sites.items()},
+        other_users_hashed=settings.default_site.user_id == "hashed",
+    )
     return WorkerRules(
-        rules=Rules(limits, limits.domains),
+        rules=Rules(limits, limits.domains, enrichment),
         session=_session_rule(settings),
         session_keep_ms=settings.session_cache_horizon_s * 1000,
         batch_rows_max=settings.batch_rows_max,
         batch_bytes_max=settings.batch_bytes_max,
         batch_age_s_max=settings.batch_age_s_max,
         recovery_age_ms_max=int(settings.recovery_age_s_max * 1000),
+        networks=files.networks if files else UNKNOWN_NETWORKS,
+        refresh=files.refresh if files else nothing_to_refresh,
     )
 
 
@@ -31,6 +49,7 @@ def _session_rule(settings: Settings) -> SessionRule:
         gap_ms=settings.session_gap_s * 1000,
         length_ms_max=settings.session_length_s_max * 1000,
         event_ids_max=settings.session_event_ids_max,
+        events_per_minute_max=settings.bot_events_per_minute_max,
     )
     sites = {name: _of_site(rule, site) for name, site in settings.sites.items()}
     others = _of_site(rule, settings.default_site)

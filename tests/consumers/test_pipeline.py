@@ -125,11 +125,11 @@ def test_every_record_becomes_exactly_one_thing(values):
 
 
 def test_a_hit_that_a_step_cannot_take_stops_nobody(monkeypatch):
-    def enrich(event, *_):
+    def enrich(_, event, *__):
         if event.title == "boom":
             raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr(pipeline, "enrich", enrich)
+    monkeypatch.setattr(pipeline.Enricher, "enrich", enrich)
     loaded = Run().load(records([hit(0), hit(1, params={"ti": "boom"}), hit(2)]))
     assert [offset for offset, _ in loaded.events] == [0, 2]
     assert [(row.rejection.reason, row.spool_seq) for row in loaded.rejected] == [(Reason.UNPROCESSABLE, 1)]
@@ -216,7 +216,7 @@ def stream(parts):
     return values
 
 
-def check_sessions(rows, of_sites={}):
+def check_sessions(rows, of_sites=MappingProxyType({})):
     """Stored sessions are the reference's; the campaign that an event carried is read from its page's URL."""
     carried_rows = [row | dict.fromkeys(CAMPAIGN_FIELDS, "") | carried(row) for row in rows]
     places, opened = sessions(carried_rows, of_sites=of_sites)

@@ -34,9 +34,12 @@ def event(**fields):
 
 
 def columns_of(table):
-    text = files("schemas").joinpath("clickhouse", "0001_events.sql").read_text()
+    migrations = sorted(files("schemas").joinpath("clickhouse").iterdir(), key=lambda path: path.name)
+    text = "\n".join(path.read_text() for path in migrations if path.name.endswith(".sql"))
     body = re.search(rf"CREATE TABLE IF NOT EXISTS {table}\n\((.*?)\n\)\nENGINE", text, re.DOTALL)[1]
-    return [line.split()[0] for line in body.splitlines() if re.match(r"    [a-z_]+ ", line) and "INDEX" not in line]
+    made = [line.split()[0] for line in body.splitlines() if re.match(r"    [a-z_]+ ", line) and "INDEX" not in line]
+    alters = re.findall(rf"ALTER TABLE {table}\s(.*?);\n", text, re.DOTALL)
+    return made + re.findall(r"ADD COLUMN IF NOT EXISTS ([a-z_]+) ", " ".join(alters))
 
 
 def test_events():

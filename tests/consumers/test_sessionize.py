@@ -128,3 +128,27 @@ def test_the_id_is_64_bits_never_0_and_depends_on_all_it_is_made_of():
     assert len(ids) == 5
     assert all(0 < ident < 1 << 64 for ident in ids)
     assert session_id("a" * 64, 2**64 - 1, 2**64 - 1, 2**64 - 1) > 0
+
+
+def test_what_comes_too_fast_in_a_minute_is_a_bots_and_the_next_minute_is_not():
+    visit = Visit(SessionRule(events_per_minute_max=3))
+    minute = BASE_MS - BASE_MS % MINUTE_MS
+    labels = [visit.see(minute + at).bot_reason for at in (0, 59_999, 1, 2, 3, MINUTE_MS, MINUTE_MS + 1)]
+    assert labels == ["", "", "", "rate", "rate", "", ""]
+    assert visit.see(minute + 4).bot_reason == "", "late for an earlier minute: not counted"
+    assert visit.see(minute + MINUTE_MS + 2).bot_reason == ""
+    assert visit.see(minute + MINUTE_MS + 3).is_bot
+
+
+def test_a_rate_replaces_no_other_reason_and_servers_have_none():
+    visit = Visit(SessionRule(events_per_minute_max=1))
+    visit.see()
+    assert visit.see(is_bot=True, bot_reason="agent").bot_reason == "agent"
+    assert not visit.see(source="server").is_bot
+    assert visit.see().bot_reason == "rate"
+    assert not visit.see(visitor=8).is_bot
+    assert not visit.see(visitor=0).is_bot
+
+
+def test_without_a_limit_nothing_is_too_fast(visit):
+    assert not any(visit.see().is_bot for _ in range(1_000))

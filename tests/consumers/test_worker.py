@@ -168,6 +168,15 @@ def test_a_batch_that_is_loaded_is_not_loaded_again_whatever_the_rules_are_now()
     assert (counts.resent, counts.inserted, counts.duplicates, counts.recovered) == (1, 1, 1, 0)
 
 
+def test_replaced_files_are_taken_up_before_each_batch_and_once():
+    box = Box(hits(5), rules=msgspec.structs.replace(RULES, refresh=lambda: box.calls.append("refresh")))
+    box.store.fail["load"] = [RetryError("x")]
+    box.step(6)
+    assert box.calls == [
+        ("register", 0, 2), "refresh", ("load", 0, 2), ("load", 0, 2), ("register", 3, 4), "refresh", ("load", 3, 4)
+    ]  # fmt: skip
+
+
 def test_a_recovery_that_fails_after_reading_the_batch_forgets_none_of_it():
     box = Box(hits(3), Registered(0, 2, BASE_MS))
     counted, box.store.fail["counted"] = box.store.counted, [RetryError("x"), RetryError("x")]

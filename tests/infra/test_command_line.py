@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.waiting import until
 
+from consumers.enrich.event import Enrichment
 from infra.command import doctor, run_file
 from infra.command.errors import UserError
 from infra.command.event_log import log_ends
@@ -23,7 +24,7 @@ from infra.command.worker_rules import worker_rules
 from infra.journal.frame import encode
 from infra.journal.local_log import log_root, partition_directory, partitions_file
 from infra.journal.writer import JournalWriter
-from schemas.settings import Settings, load
+from schemas.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +114,11 @@ def test_commands_page_names_every_command():
     assert [name for name in [*names, "report"] if f"hitstream {name}" not in page] == []
 
 
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
 def test_the_doctor_finds_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with listening("127.0.0.1", 0, "x") as taken:
@@ -124,12 +130,20 @@ def test_the_doctor_finds_what_is_wrong(tmp_path, monkeypatch):
             "CLICKHOUSE_PORT": 0,
             "SPOOL_BYTES_MAX": 1 << 60,
             "CONNECTIONS_MAX": 1 << 40,
+            "PLACE_DATABASE": tmp_path / "none.mmdb",
+            "DATACENTRE_RANGES": write(tmp_path / "ranges", "192.0.2.0/24\n"),
         }.items():
             monkeypatch.setenv(f"HITSTREAM_{name}", str(text))
         monkeypatch.setattr(resource, "getrlimit", lambda _: (10, 10))
         findings = {finding.what: finding for finding in doctor.examine()}
         doctor.findings_table(list(findings.values()))
-    assert {what for what, finding in findings.items() if not finding.good} == {"public port", "open files"}
+    assert {what for what, finding in findings.items() if not finding.good} == {
+        "public port",
+        "open files",
+        "place database",
+    }
+    assert findings["place database"].found.endswith("none.mmdb: No such file or directory")
+    assert findings["datacentre ranges"].found.endswith("ranges: 1 ranges")
     assert "set HITSTREAM_PORT" in findings["public port"].remedy
     assert all(finding.remedy for finding in findings.values() if not finding.good)
     monkeypatch.setenv("HITSTREAM_PORT", "x")
@@ -243,6 +257,16 @@ def test_a_site_may_have_its_own_session_rule_and_so_may_those_without_a_table()
         "plain": (60_000, 86_400_000),
         "other": (600_000, 86_400_000),
     }
+
+
+def test_worker_rules_scrub_and_hash_as_settings_and_sites_say():
+    shop = {"user_id": "hashed"}
+    settings = load(scrub_parameters="kundennr, plz", scrub_patterns=["geheim"], sites={"shop": shop})
+    rules = worker_rules(settings).rules.enrichment
+    assert rules == Enrichment(True, ("kundennr", "plz"), ("geheim",), {"shop": True}, False)
+    assert not worker_rules(load(scrub=False)).rules.enrichment.scrub
+    with pytest.raises(SettingsError, match=r"scrub_patterns: .*'\(a' is no RE2 expression"):
+        load(scrub_patterns=["(a"])
 
 
 def test_make_and_ci_name_no_registry():

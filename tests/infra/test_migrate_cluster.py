@@ -52,7 +52,7 @@ def test_every_table_is_replicated_in_its_shard_and_distributed_over_all():
 def test_every_statement_runs_on_the_whole_cluster_and_no_view_reads_one_shard():
     for one, many in statements():
         assert all(" ON CLUSTER 'c'" in text for text in many)
-        if one.startswith("CREATE VIEW"):
+        if one.startswith(("CREATE VIEW", "CREATE OR REPLACE VIEW")):
             assert many[0].replace(" ON CLUSTER 'c'", "").replace("GLOBAL ", "") == one
             assert many[0].count("IN (SELECT") == many[0].count("GLOBAL IN (SELECT") + many[0].count(
                 "GLOBAL NOT IN (SELECT"

@@ -256,3 +256,21 @@ def test_empty_and_long_results():
 
 def test_a_bar_grows_by_eighths():
     assert [bar(fraction, 2) for fraction in (-1, 0, 1 / 16, 0.5, 1, 2)] == ["", "", "▏", "█", "██", "██"]
+
+
+def test_email_opens_by_who_opened(engine, event):
+    engine.replace([
+        event("EmailOpen", "10:00:00", 1, source="email", open_by="person", open_reason="browser"),
+        event("EmailOpen", "10:00:00", 2, source="email", open_by="proxy", open_reason="gmail"),
+        event("EmailOpen", "10:00:00", 3, source="email", open_by="proxy", open_reason="apple"),
+        event("EmailOpen", "10:00:00", 4, source="email", open_by="scanner", open_reason="gateway", is_bot=1),
+        event("PageView", "10:00:00", 5),
+    ])  # fmt: skip
+
+    def events(**options):
+        rows = run("traffic", engine, ReportOptions(**options))
+        return {row[options["by"]]: row["events"] for row in rows}
+
+    assert events(by="open_by") == {"person": 1, "proxy": 2, "scanner": 0, "": 1}
+    assert events(by="open_by", bots=True) == {"person": 1, "proxy": 2, "scanner": 1, "": 1}
+    assert events(by="open_reason") == {"browser": 1, "gmail": 1, "apple": 1, "gateway": 0, "": 1}

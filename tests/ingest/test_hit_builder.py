@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import schemas
-from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN, NEW, HitBuilder, common_members, json_text, text_member
+from ingest.hit_builder import (
+    COMMON_MEMBERS,
+    HIT_FIXED_BYTES,
+    KNOWN,
+    NEW,
+    HitBuilder,
+    common_members,
+    json_text,
+    text_member,
+)
 from schemas.hit import KEY_END, KEY_START, Hit
 
 SCHEMA = json.loads((Path(schemas.__file__).parent / "hit.schema.json").read_text())
@@ -63,7 +72,7 @@ def test_pixel_hits(ids, seq, now_ms, new, texts):
     (spool_id, visitor_id), (agent, referer, query) = ids, texts
     builder = HitBuilder(spool_id.decode())
     builder.at(now_ms)
-    members = common_members(json_text(agent), b"")
+    members = common_members([json_text(agent), *(len(COMMON_MEMBERS) - 1) * [None]])
     payload = builder.pixel(seq, visitor_id, NEW if new else KNOWN, members, json_text(referer), json_text(query))
     hit = msgspec.json.decode(payload, type=Hit)
     VALID.validate(orjson.loads(payload))
@@ -98,3 +107,11 @@ def test_bytes_stand_as_documented():
         b'{"key":"00000000000000ab","v":1,"spool_id":"00000000000000ff","spool_seq":7,"received_at":1,'
         b'"source":"pixel","visitor_id":"00000000000000ab","new_visitor":true,"query":"a"}'
     )
+
+
+def test_every_common_field_has_its_member():
+    texts = [b"%d" % place for place in range(len(COMMON_MEMBERS))]
+    made = orjson.loads(b"{" + common_members(texts)[1:] + b"}")
+    assert made == {name.decode(): str(place) for place, name in enumerate(COMMON_MEMBERS.values())}
+    assert set(made) <= set(Hit.__struct_fields__)
+    assert {name.replace(b"sec-", b"").replace(b"-", b"_") for name in COMMON_MEMBERS} == set(COMMON_MEMBERS.values())

@@ -13,6 +13,7 @@ LINES = [
     b"Connection: keep-alive",
     b'sec-ch-ua: "Chromium";v="131", "Not_A Brand";v="24"',
     b"sec-ch-ua-mobile: ?0",
+    b'sec-ch-ua-platform: "Linux"',
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/131.0.0.0",
     b"Accept: image/avif,*/*;q=0.8",
     b"Referer: https://shop.example/p/1",
@@ -34,6 +35,10 @@ ODD_LINES = [
     b"X-Forwarded-For: 192.0.2.1, 10.0.0.1",
     b"X-Forwarded-Proto: https",
     b"Sec-GPC: 1",
+    b'Sec-CH-UA: "second";v="1"',
+    b'Sec-CH-UA-Model: "Pixel \xc3\xa9 \\""',
+    b"Sec-CH-UA-Platform-Version:",
+    b'SEC-CH-UA-FULL-VERSION-LIST: "Chromium";v="131.0.6778.85"',
     b"X-Anything: at all",
     b"Host: other.example",
     b"Host: bad host",
@@ -118,7 +123,7 @@ def test_every_odd_start_and_line(start, odd):
     check(b"\r\n".join([start, *LINES, *([] if odd is None else [odd])]) + b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("name", [b"Referer", b"Cookie", b"User-Agent", b"Accept-Language", b"X-Forwarded-For"])
+@pytest.mark.parametrize("name", [b"Referer", b"Cookie", b"User-Agent", b"Sec-CH-UA", b"X-Forwarded-For"])
 @pytest.mark.parametrize("values", [(b"", b" a"), (b" a", b""), (b" a", b" b"), (b" ", b" a")])
 def test_repeated_fields_in_any_order_and_spelling(name, values):
     for one, two in ((name, name), (name.lower(), name), (name, name.upper())):

@@ -204,6 +204,7 @@ def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]
         first["channel"],
         [first[name] for name in names],
         with_id[-ids:],
+        max(Counter(row["ts"] // 60_000 for row in rows).items())[1],
     )
 
 

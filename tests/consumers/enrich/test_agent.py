@@ -11,7 +11,8 @@ from crawleruseragents import CRAWLER_USER_AGENTS_DATA, is_crawler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.enrich.agent import AGENT_CHARS_MAX, AGENTS_CACHED_MAX, DEVICES, Agent, describe, described
+from consumers.enrich.agent import AGENT_CHARS_MAX, AGENTS_CACHED_MAX, Agent, describe, described
+from consumers.enrich.device import DEVICES
 
 AGENTS = Path(__file__).parents[4] / "shared" / "data" / "agents.jsonl"
 AGREEMENT_MIN = 0.99

@@ -37,8 +37,14 @@ def test_any_field_alone_is_a_campaign(place):
 def test_there_are_more_than_twenty_kinds_of_click_id():
     google = {"gclid", "gbraid", "wbraid", "dclid", "srsltid"}
     social = {"fbclid", "ttclid", "twclid", "li_fat_id", "igshid", "epik", "sccid", "rdt_cid"}
-    assert google | social | {"msclkid", "yclid", "irclickid", "_openstat"} <= set(CLICK_IDS)
+    rest = {"msclkid", "yclid", "ysclid", "qclid", "vmcid", "tblci", "obclid", "irclickid", "cjevent", "awc", "tduid"}
+    tools = {"s_kwcid", "ef_id", "_kx", "wickedid", "_openstat", "hsclid"}
+    assert google | social | rest | tools <= set(CLICK_IDS)
     assert len(CLICK_IDS) >= 20
+
+
+def test_the_id_of_a_subscriber_is_no_click_id():
+    assert not campaign("mc_eid=1a2b3c&mc_cid=9f&ml_subscriber=7")
 
 
 @pytest.mark.parametrize("name", CLICK_IDS)
