@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock as ThreadLock
 
 from infra.journal.files import Files, Lock, OsFiles
-from infra.journal.frame import HEADER_BYTES, encode
+from infra.journal.frame import HEADER_BYTES, encode_all
 from infra.journal.segment import SUFFIX
 from infra.journal.writer import JournalFullError, JournalWriter
 
@@ -91,7 +91,7 @@ class Spool:
 
         Their frames must fit into one segment together.
         """
-        frames = [encode(hit) for hit in hits]
+        frames = encode_all(hits)
         size = sum(map(len, frames))
         if size > self._room and not self._make_room():
             self._full = True

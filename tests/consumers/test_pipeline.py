@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import pairwise
 from random import Random
+from types import MappingProxyType
 
 import msgspec
 import pytest

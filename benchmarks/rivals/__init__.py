@@ -1,0 +1,1 @@
+"""What people would build instead, written the way the libraries' documentation says."""
