@@ -5,62 +5,20 @@ stall at every step (a zombie, where it is a worker), a lost answer at every ste
 ones: `SIMULATION_SEED=n` runs just that seed. Every failure names its seed or steps, and all that happened.
 """
 
-import logging
-import os
-import shutil
-import tempfile
 from functools import partial
-from itertools import count
-from pathlib import Path
 from random import Random
 
 import pytest
 from support.simulated_chaos import Drawn, Fixed
 from support.simulated_log import SimulatedLog
-from support.simulated_traffic import drawn, replays, small
-from support.simulated_world import BrokenGuaranteeError, World
+from support.simulated_traffic import drawn, replays
+from support.simulated_world import World
+from support.simulation import run, run_all, run_drawn, seeds
 
 LATE = (None, 0, 1, 4, 15)
 SEEDS = range(100)
 SEEDS_SOAK = range(1000, 21_000)
 PAIRS = 400
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog):
-    logging.disable(logging.ERROR)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.fixture
-def data_dirs():
-    """A fresh directory for every run, in memory where the machine has that; gone afterwards."""
-    memory = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="hitstream-simulation-", dir=memory if memory.is_dir() else None))
-    numbers = count()
-    yield lambda: root / str(next(numbers))
-    shutil.rmtree(root)
-
-
-def run(data_dir, plan, scripts=small, **how):
-    """Run a fixed case and check it; return the number of steps."""
-    world = World(data_dir, scripts(), plan, **how)
-    world.run()
-    world.check()
-    shutil.rmtree(data_dir)
-    return world.chaos.step
-
-
-def run_all(data_dirs, plans, **how):
-    """Run every plan; fail with all that break the guarantee."""
-    broken = []
-    for plan in plans:
-        try:
-            run(data_dirs(), plan, **how)
-        except BrokenGuaranteeError as violation:
-            broken.append(f"{vars(plan)}: {violation}")
-    assert not broken, f"{len(broken)} plans, the first: {broken[0]}"
 
 
 @pytest.mark.parametrize("members", [("one",), ("one", "two")])
@@ -133,10 +91,9 @@ def test_every_pair_of_deaths(data_dirs, late):
     run_all(data_dirs, [Fixed({first: late, second: late}) for first, second in pairs])
 
 
-def run_drawn(data_dir, seed):
-    """Run one random case; a violation names the seed."""
+def drawn_world(data_dir, seed):
     random = Random(seed)
-    world = World(
+    return World(
         data_dir,
         drawn(random, random.randint(1, 3), random.choice((10, 25, 60)), replayed=random.random() < 0.3),
         Drawn(random, every=random.choice((8, 15, 40, 100)), quiet_from=1500),
@@ -144,27 +101,15 @@ def run_drawn(data_dir, seed):
         log_of=partial(SimulatedLog, random.randint(1, 3), stride=random.choice((1, 1, 3))),
         random=random,
     )
-    try:
-        world.run()
-        world.check()
-    except BrokenGuaranteeError as violation:
-        raise AssertionError(f"SIMULATION_SEED={seed}: {violation}") from violation
-    finally:
-        shutil.rmtree(data_dir, ignore_errors=True)
-
-
-def seeds(default):
-    """The seeds to run: one, where the environment names it."""
-    return [int(os.environ["SIMULATION_SEED"])] if "SIMULATION_SEED" in os.environ else default
 
 
 def test_random_cases(data_dirs):
     for seed in seeds(SEEDS):
-        run_drawn(data_dirs(), seed)
+        run_drawn(data_dirs(), seed, drawn_world)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_random_cases(data_dirs):
     for seed in seeds(SEEDS_SOAK):
-        run_drawn(data_dirs(), seed)
+        run_drawn(data_dirs(), seed, drawn_world)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
+from support.guard_search import Guard
 from support.simulated_clickhouse import Table
 from support.simulated_edge import SimulatedCollector, SimulatedForwarder
 from support.simulated_log import SimulatedLog, SimulatedWriter
@@ -29,8 +30,6 @@ from infra.journal.reader import Chunk, JournalReader
 from ingest import forwarder
 from schemas.hit import KEY_END, KEY_START
 from schemas.session import SessionRule, find
-
-Mutant = Callable[[pytest.MonkeyPatch], None]
 
 
 def free_boundaries(patch: pytest.MonkeyPatch) -> None:
@@ -202,15 +201,6 @@ def replays_under_a_key_of_their_own(patch: pytest.MonkeyPatch) -> None:
         return value[:KEY_START] + b"%016x" % next(draw) + value[KEY_END:]
 
     patch.setattr(Rejected, "replay", rekeyed)
-
-
-class Guard(NamedTuple):
-    """A line of FACTS ("What broke the protocol in the model"), and the guard against it taken out."""
-
-    line: str
-    without: Mutant
-    needs: str  # what must happen for it to show, to whom: see simulated_chaos; "": nothing at all
-    traffic: str  # which of simulated_traffic shows it
 
 
 GUARDS = (

@@ -2,7 +2,7 @@
 
 It behaves as the real one does (tests/consumers/test_log_reader_kafka.py holds that to the same):
 - Offsets have holes, before a batch and behind the last one: markers of transactions, and what compaction left empty.
-  Records before the committed offset are deleted at once; to read there is an error.
+  Records before the committed offset are deleted at once, or never; to read where there are none is an error.
 - A group has a generation and its members' ids. A rebalance begins a new generation; who is not asked is no member any
   more, and does not know. A static member that starts again takes its former self's place, under a new id.
 - A commit is taken if its generation and member id are the group's now, whatever partition it is for. It may be lost, be
@@ -59,12 +59,14 @@ class SimulatedKafka:
         static: bool = False,
         prompt: bool = False,
         no_answer: type[Exception] = TimeoutError,
+        keeps: bool = False,
     ) -> None:
         self.partitions = partitions
         self.chaos = chaos
         self.static = static
         self.prompt = prompt
         self.no_answer = no_answer
+        self._keeps = keeps
         self.records: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
         self.starts = dict.fromkeys(self.records, 0)
         self.ends = dict.fromkeys(self.records, 0)
@@ -134,7 +136,8 @@ class SimulatedKafka:
         committed = Committed(commit.offset, commit.metadata)
         self.committed[commit.partition] = committed
         self.history[commit.partition].append(registered_of(committed) or Registered(commit.offset, -1, 0))
-        self.starts[commit.partition] = max(self.starts[commit.partition], commit.offset)
+        if not self._keeps:
+            self.starts[commit.partition] = max(self.starts[commit.partition], commit.offset)
         return NO_ERROR
 
     def _new_id(self, name: str) -> str:

@@ -23,6 +23,7 @@ class SimulatedLog:
     """Partitions, what was registered, and who owns what. `stride` leaves holes between offsets."""
 
     fenced = True
+    prompt = False
 
     def __init__(self, partitions: int, chaos: Chaos, stride: int = 1) -> None:
         self.partitions = partitions

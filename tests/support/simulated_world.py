@@ -120,8 +120,9 @@ class World:
 
     # who does what
 
-    def share(self, without: str = "") -> None:
-        """Assign the partitions to the members, round robin or drawn."""
+    def share(self, without: str = "", turned: int = 0) -> None:
+        """Assign the partitions to the members, drawn or in turn, so many places further than before."""
+        self._turned += turned
         present = [name for name in self.workers if name != without] or list(self.workers)
         self._shares = {name: [] for name in present}
         for partition in range(self.log.partitions):
@@ -131,8 +132,7 @@ class World:
 
     def rebalance(self) -> None:
         """Deal the partitions anew, each to another member where there are more."""
-        self._turned += 1
-        self.share()
+        self.share(turned=1)
 
     def run(self) -> None:
         """Run until nothing is left to do, then let late inserts land. Raises BrokenGuaranteeError."""
@@ -221,10 +221,13 @@ class World:
             self.workers[name] = None
 
     def _others(self) -> None:
-        """What happens while the acting process stands still; a worker loses its partitions meanwhile."""
+        """What happens while the acting process stands still; a worker loses its partitions meanwhile.
+
+        Where its member of the group lives on in a thread of its own, it is dealt partitions nevertheless.
+        """
         stalled = self._acting
         if stalled in self.workers:
-            self.share(without=stalled)
+            self.share(without="" if self.log.prompt else stalled, turned=1)
         for _ in range(STALL_ROUNDS):
             self.round(without=stalled)
 
