@@ -11,7 +11,7 @@ BENCH := $(VENV)/.bench
 # Byte code is compiled when it is first used: most of what pip would compile never is.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: help install demo kafka test outside check soak bench clean
+.PHONY: help install demo kafka test outside check guard soak bench clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -69,6 +69,9 @@ check: $(TOOLS) ## lint, format, types, import law
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_import_law.py
+
+guard: $(TOOLS) ## fail when a hit got dearer than benchmarks/guard.json allows; needs valgrind and wrk
+	$(BIN)/python -m benchmarks.guard
 
 soak: $(TOOLS) ## the full-length kill, outage and figure runs; takes an hour
 	$(BIN)/python -m pytest -m soak --timeout=7200

@@ -13,7 +13,6 @@ Two figures, so that neither a noisy machine nor another build of Python hides o
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import re
 import statistics
@@ -33,12 +32,13 @@ from rich.table import Table
 from benchmarks.edge_requests import RETURNING
 from benchmarks.edge_servers import collector, echo
 from benchmarks.wrk import check_programs, drive
+from schemas.settings import child_environment
 
 BOUNDS = Path(__file__).parent / "guard.json"
 INSTRUCTIONS_MARGIN = 1.10
 RATIO_MARGIN = 1.25
 FEW, MANY = 6_400, 12_800
-ROUNDS, SECONDS = 5, 1.5
+ROUNDS, SECONDS = 5, 2
 RATIO = "collector / bare uvloop"
 
 
@@ -73,9 +73,9 @@ def instructions(patch: str = "") -> float:
 
 
 def _counted(count: int, directory: Path, patch: str) -> int:
-    code = f"import sys; sys.argv = ['hot_path', '{count}']; import benchmarks.hot_path as h; {patch}; h.main()"
+    code = f"import sys; sys.argv = ['hot_path', '{count}']; import benchmarks.hot_path as h\n{patch}\nh.main()"
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/{count}", sys.executable, "-c", code]
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"}
+    environment = child_environment(PYTHONHASHSEED="0", PYTHONMALLOC="pymalloc")
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     match = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or match is None:

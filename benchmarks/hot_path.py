@@ -14,12 +14,13 @@ import time
 from typing import cast
 
 from infra.journal.frame import encode
+from ingest.client_address import Peer
 from ingest.counters import Counters
 from ingest.group_commit import GroupCommit
 from ingest.http_protocol import Connection, Edge
 from ingest.http_strict import HttpLimits
 from ingest.pixel_head import PixelHeads
-from ingest.routes import Peer, Routes
+from ingest.routes import Routes
 from ingest.spool import Spool
 from schemas.settings import load
 

@@ -1,0 +1,34 @@
+"""The hot-path guard under valgrind: one needless decode a hit does not pass. That the tree passes, `make guard` says."""
+
+import orjson
+import pytest
+from support.programs import needed
+
+from benchmarks.guard import BOUNDS, INSTRUCTIONS_MARGIN, Check, build_of_python, instructions
+
+NEEDLESS_DECODE = """
+import orjson
+from ingest.group_commit import GroupCommit
+add_pixel = GroupCommit.add_pixel
+GroupCommit.add_pixel = lambda self, waiting, hit: add_pixel(self, waiting, hit[:0] + orjson.dumps(orjson.loads(hit)))
+"""
+
+
+def check(patch=""):
+    committed = orjson.loads(BOUNDS.read_bytes())["instructions"][build_of_python()]
+    return Check("instructions a hit", instructions(patch), committed, INSTRUCTIONS_MARGIN)
+
+
+@pytest.mark.outside
+def test_one_needless_decode_a_hit_fails_the_guard():
+    needed("valgrind", "valgrind")
+    found = check(NEEDLESS_DECODE)
+    assert found.measured > found.committed * found.margin
+
+
+@pytest.mark.parametrize(
+    ("measured", "committed", "fine"),
+    [(100, 100, True), (109, 100, True), (111, 100, False), (50, 100, True), (100, 0, False), (0, 100, False)],
+)
+def test_what_passes_a_bound_or_has_none_fails(measured, committed, fine):
+    assert Check("x", measured, committed, 1.10).fine is fine
