@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from schemas.consent import DENIED, Verdict
 from schemas.hit import HIT_VERSION, SOURCES, Hit, parsed_name
 from schemas.rejection import Reason, Rejection
 
@@ -14,6 +15,7 @@ HEX_ID = re.compile(r"[0-9a-f]{16}")
 RECEIVED_MS_MIN = 946_684_800_000  # 2000-01-01: before it no collector ran
 RECEIVED_MS_MAX = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
 UINT64 = 1 << 64
+VERDICTS = frozenset(Verdict) | {""}
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -89,6 +91,14 @@ def _wrong_field(hit: Hit) -> str:
         return f"source {hit.source!r} is none of {', '.join(SOURCES)}"
     if hit.replay_of and parsed_name(hit.replay_of) is None:
         return f"replay_of {hit.replay_of[:80]!r} is no hit's name"
+    return _wrong_consent(hit)
+
+
+def _wrong_consent(hit: Hit) -> str:
+    if hit.consent not in VERDICTS:
+        return f"consent {hit.consent[:80]!r} is no verdict that this release knows"
+    if hit.consent in DENIED and (hit.event is None or int(hit.visitor_id, 16)):
+        return f"a hit with the verdict {hit.consent} has an event and no visitor"
     return ""
 
 

@@ -6,6 +6,7 @@ Promise: a browser is sent nowhere but to a signed target or an allowed host (`r
 - The hit: source `click`, event `Click`, `id` the new id, `p.target` the target without our parameters. The page it was
   clicked on, the Referer, is `u` if it is the site's, else `r`: a click on another's page has a referrer and no page.
 - `hsclid` in the target is the same id, so the landing session's `click_id` names the click's `event_id`.
+- Without consent the target goes out without an id, and of the click is kept what `denied_hit.py` says.
 - Of the link's other parameters `c uid ab p.*` are the event's; of a repeated one the first counts.
 """
 
@@ -18,14 +19,17 @@ import orjson
 from infra.journal.frame import HEADER_BYTES
 from ingest.client_address import ClientAddresses, Peer
 from ingest.counters import Counters, Refusal
+from ingest.denied_hit import denied_event
+from ingest.given import given_in_event
 from ingest.group_commit import GroupCommit, Taken
-from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN, NEW
+from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR
 from ingest.http_response import response
 from ingest.http_strict import RefusedError, Request
 from ingest.link import Links
 from ingest.pixel_head import PixelHeads
 from ingest.redirect_target import CLICK_PARAMETER, Target, signed, target_of
-from ingest.visitor import Visitors
+from ingest.rulings import Rulings
+from ingest.visitor import OPTED_OUT, Visitors
 from schemas.host import is_on
 from schemas.page import LINK_PARAMETER, split_page
 from schemas.parameters import PROPERTY, RejectError, percent_decoded
@@ -48,6 +52,7 @@ class Clicks:
         heads: PixelHeads,
         addresses: ClientAddresses,
         visitors: Visitors,
+        rulings: Rulings,
     ) -> None:
         self._settings = settings
         self._group = group
@@ -55,6 +60,7 @@ class Clicks:
         self._heads = heads
         self._addresses = addresses
         self._visitors = visitors
+        self._rulings = rulings
         self._links = Links(settings)
         self._hit_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
 
@@ -65,7 +71,7 @@ class Clicks:
         plain = _found(target.url())
         if request.method == b"HEAD":
             return Taken(302, plain, plain, [])
-        cookie, address, proto, members, _, _ = self._heads.fields_of(request)
+        cookie, address, proto, members, _, _, signals = self._heads.fields_of(request)
         ip = self._addresses.member(peer.host, address) if peer.trusted else peer.ip_member
         members = ip + members
         click_id = secrets.token_hex(CLICK_ID_BYTES)
@@ -77,10 +83,16 @@ class Clicks:
         group = self._group
         seq = group.open(size + HIT_FIXED_BYTES)
         known = self._visitors.read(cookie, group.now_s)
+        ruling = self._rulings.of(event, signals, opted_out=known is OPTED_OUT)
+        self._counters.verdicts[ruling.verdict] += 1
+        if ruling.denied:
+            body = denied_event(given_in_event(event), b"")
+            hit = group.builder.event(seq, b"click", self._visitors.mint(), NO_VISITOR, ruling.known, b"", body)
+            return Taken(302, plain, plain, [hit])
         visitor, birth_s = known or (self._visitors.mint(), group.now_s)
         if known is None:
             self._counters.visitors_minted += 1
-        hit = group.builder.event(seq, b"click", visitor, visitor, KNOWN if known else NEW, members, body)
+        hit = group.builder.event(seq, b"click", visitor, visitor, ruling.known if known else ruling.new, members, body)
         lines = b""
         if known is None or group.now_s - birth_s > self._visitors.renew_s:
             https = peer.trusted and self._addresses.https(address, proto)

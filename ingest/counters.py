@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 
+from schemas.consent import Verdict
 from schemas.rejection import Reason
 
 
@@ -53,6 +54,7 @@ class Counters:
         "segments",
         "server_rejected",
         "syncs",
+        "verdicts",
         "visitors_minted",
     )
 
@@ -66,6 +68,7 @@ class Counters:
         self.connections_opened = 0
         self.connections_open = 0
         self.visitors_minted = 0
+        self.verdicts = dict.fromkeys(Verdict, 0)
         self.answers: Counter[int] = Counter()
         self.refused: Counter[Refusal] = Counter()
         self.server_rejected: Counter[Reason] = Counter()

@@ -8,15 +8,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import orjson
 
 from schemas.hit import HIT_VERSION, PREFIX
 
-HIT_FIXED_BYTES = 256  # all that is not members or the event is shorter
+HIT_FIXED_BYTES = 320  # all that is not members or the event is shorter
 NEW = b'","new_visitor":true'  # behind the visitor's id
 KNOWN = b'"'
+NO_VISITOR = b"0" * 16
 # Header fields that many requests share, as lower-case names, and the hit's members made of them.
 COMMON_MEMBERS = {
     b"user-agent": b"user_agent",
@@ -61,8 +62,8 @@ class HitBuilder:
 
     def at(self, now_ms: int) -> None:
         """Set `received_at`, in ms since 1970."""
-        self._pixel = b',"received_at":%d,"source":"pixel","visitor_id":"' % now_ms
         self._received = b',"received_at":%d,"source":"' % now_ms
+        self._pixel = self._received + b'pixel","visitor_id":"'
         self._beacon = self._received + b'beacon","visitor_id":"'
 
     def pixel(  # noqa: PLR0913, PLR0917  the hot path: the parts of a hit
@@ -70,8 +71,8 @@ class HitBuilder:
     ) -> bytes:
         """Return the hit of a pixel request.
 
-        `mark` is NEW or KNOWN, for whether the request made the visitor's id; `members` are fragments, `referer` and
-        `query` insides of JSON strings.
+        `mark` is NEW or KNOWN, for whether the request made the visitor's id, and the verdict; `members` are fragments,
+        `referer` and `query` insides of JSON strings.
         """
         if referer and query:
             tail: tuple[bytes, ...] = (members, b',"referer":"', referer, b'","query":"', query, b'"}')
@@ -79,11 +80,10 @@ class HitBuilder:
             tail = (members, text_member(b"referer", referer), text_member(b"query", query), b"}")
         return b"".join((PREFIX, visitor, self._name, b"%d" % seq, self._pixel, visitor, mark, *tail))
 
-    def beacons(self, seq: int, visitor: bytes, mark: bytes, members: bytes, events: Sequence[bytes]) -> list[bytes]:
-        """Return the hits of a POST's events, each a JSON object's bytes, numbered from `seq`."""
-        front = PREFIX + visitor + self._name
-        back = b"".join((self._beacon, visitor, mark, members, b',"event":'))
-        return [b"%b%d%b%b}" % (front, seq + place, back, event) for place, event in enumerate(events)]
+    def beacon(self, seq: int, visitor: bytes, mark: bytes, members: bytes, event: bytes) -> bytes:
+        """Return the hit of one of a POST's events, a JSON object's bytes."""
+        front = (PREFIX, visitor, self._name, b"%d" % seq, self._beacon, visitor)
+        return b"".join((*front, mark, members, b',"event":', event, b"}"))
 
     def event(  # noqa: PLR0913, PLR0917  the parts of a hit
         self, seq: int, source: bytes, key: bytes, visitor: bytes, mark: bytes, members: bytes, event: bytes

@@ -19,7 +19,8 @@ from typing import Any
 
 import orjson
 
-from ingest.visitor import BORN_AHEAD_S_MAX, NO_VISITOR
+from ingest.hit_builder import NO_VISITOR
+from ingest.visitor import BORN_AHEAD_S_MAX
 from schemas.host import is_on, normal_host
 from schemas.page import LINK_PARAMETER
 from schemas.parameters import RejectError, from_query

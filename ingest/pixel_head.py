@@ -13,21 +13,23 @@ line by line, where `HeaderLines` knows the common lines again. Both caches are 
 
 from __future__ import annotations
 
+from ingest.consent import signals_of
 from ingest.hit_builder import COMMON_MEMBERS, common_members, json_text
 from ingest.http_strict import CRLF, HEAD_END, HOST, HttpLimits, Request
 
 # Places in a block's fields.
-HOST_FIELD, COOKIE, ADDRESS, PROTO, REFERER, COMMON = range(6)  # the fields of COMMON_MEMBERS stand last
+HOST_FIELD, COOKIE, ADDRESS, PROTO, SEC_GPC, DNT, REFERER, COMMON = range(8)  # the fields of COMMON_MEMBERS stand last
 NO_FIELDS = (None,) * (COMMON + len(COMMON_MEMBERS))
 NAMES = {b"referer": REFERER, **{name: COMMON + place for place, name in enumerate(COMMON_MEMBERS)}}
 
 # What a request says, but for its connection: cookie, address and X-Forwarded-Proto as raw values or None; the hit's
-# members that come from common fields; referrer and query as the inside of a JSON string, b"" for none.
-Fields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes, bytes]
+# members that come from common fields; referrer and query as the inside of a JSON string, b"" for none; the signals of
+# `consent.signals_of`.
+Fields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes, bytes, int]
 Field = tuple[int, bytes] | None
 Block = tuple[bytes, bytes, bytes]  # header lines: before the referrer, if there is one; up to the cookie; behind it
 # The same of a block of lines, without the query; a referrer that is not there is None.
-BlockFields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes | None]
+BlockFields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes | None, int]
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
@@ -101,6 +103,8 @@ class HeaderLines(dict[bytes, Field]):
             b"cookie": COOKIE,
             address_name: ADDRESS,
             b"x-forwarded-proto": PROTO,
+            b"sec-gpc": SEC_GPC,
+            b"dnt": DNT,
         }
 
     def __missing__(self, line: bytes) -> Field:
@@ -195,7 +199,7 @@ class PixelHeads:
         known = self._blocks.get(block) or self._read_block(block)
         if known is None:
             return None
-        known_cookie, known_address, proto, common, known_referer = known
+        known_cookie, known_address, proto, common, known_referer, signals = known
         if known_referer is not None:
             if has_referer:
                 return None
@@ -208,7 +212,7 @@ class PixelHeads:
             if known_address is not None or address.translate(None, VALUE):
                 return None
             known_address = address.strip(BLANKS)
-        return known_cookie, known_address, proto, common, referer, query
+        return known_cookie, known_address, proto, common, referer, query, signals
 
     def _cut_address(self, head: bytes) -> tuple[bytes, bytes | None]:
         """Return the head without the address field, and that one's value; None when it is not there."""
@@ -235,7 +239,8 @@ class PixelHeads:
         if fields[HOST_FIELD] is None or len(lines) > self._headers_max - CUT_LINES:
             return None
         common = common_members(fields[COMMON:])
-        known = (fields[COOKIE], fields[ADDRESS], fields[PROTO], common, fields[REFERER])
+        signals = signals_of(fields[SEC_GPC], fields[DNT])
+        known = (fields[COOKIE], fields[ADDRESS], fields[PROTO], common, fields[REFERER], signals)
         if sum(map(len, block)) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
             if len(self._blocks) >= BLOCKS_CACHED_MAX:
                 self._blocks.clear()
@@ -251,4 +256,5 @@ class PixelHeads:
             common_members(json_text(request.header(name) or b"") for name in COMMON_MEMBERS),
             json_text(request.header(b"referer") or b""),
             json_text(request.query),
+            signals_of(request.joined(b"sec-gpc", b", "), request.joined(b"dnt", b", ")),
         )

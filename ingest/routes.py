@@ -18,9 +18,11 @@ from ingest.click import Clicks
 from ingest.client_address import ClientAddresses, Peer
 from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
+from ingest.denied_hit import denied_event
 from ingest.event_body import parse_events
+from ingest.given import CHOICE, CHOICE_ESCAPED, Given, given_in_event, given_in_query
 from ingest.group_commit import GroupCommit, Taken, Waiting
-from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN, NEW, text_member
+from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR, text_member
 from ingest.http_response import (
     PIXEL,
     PIXEL_END,
@@ -35,9 +37,10 @@ from ingest.http_response import (
 from ingest.http_strict import RefusedError, Request
 from ingest.link import TRACE, Links
 from ingest.pixel_head import Fields, PixelHeads
+from ingest.rulings import Ruling, Rulings
 from ingest.script import script_of
 from ingest.server_events import ServerEvents
-from ingest.visitor import Visitors
+from ingest.visitor import OPTED_OUT, Visitors
 from schemas.settings import Settings
 
 GET_METHODS = b"Allow: GET, HEAD\r\n"
@@ -71,6 +74,7 @@ class Routes:
         )
         self._read_visitor = self._visitors.read
         self._renew_s = settings.cookie_renew_s
+        self._verdicts = counters.verdicts
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
         self._script = script_of(settings)
         self._paths: dict[bytes, Callable[[Client, Request, Dress], None]] = {
@@ -90,9 +94,11 @@ class Routes:
     def take_sites(self, settings: Settings) -> None:
         """Go by the sites of these settings from now on."""
         self._cors = Cors(settings.sites)
-        self._server_events = ServerEvents(settings, self._group, self._counters, self._visitors.mint)
+        self._rulings = Rulings(settings)
+        self._usual, self._usual_anywhere = self._rulings.usual, self._rulings.usual_anywhere
+        self._server_events = ServerEvents(settings, self._group, self._counters, self._rulings, self._visitors.mint)
         self._links = Links(settings)
-        shared = (self._heads, self._addresses, self._visitors)
+        shared = (self._heads, self._addresses, self._visitors, self._rulings)
         self._clicks = Clicks(settings, self._group, self._counters, *shared)
 
     def peer(self, host: str) -> Peer:
@@ -101,7 +107,7 @@ class Routes:
 
     def pixel(self, client: Client, fields: Fields, dress: Dress = as_is) -> None:
         """Keep a pixel's hit and answer with the GIF."""
-        cookie, address, proto, members, referer, query = fields
+        cookie, address, proto, members, referer, query, signals = fields
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
@@ -113,13 +119,30 @@ class Routes:
         group = self._group
         seq = group.open(size + HIT_FIXED_BYTES)
         known = self._read_visitor(cookie, group.now_s)
+        ruling = self._usual_anywhere
+        if ruling is None:
+            ruling = self._usual.get(query.partition(b"&")[0])
+        if (
+            ruling is None
+            or signals
+            or known is OPTED_OUT
+            or query.partition(CHOICE)[1]  # cheaper than `in`, which tries its left side as a number first
+            or query.partition(CHOICE_ESCAPED)[1]
+        ):
+            ruling = self._rulings.of(given_in_query(query), signals, opted_out=known is OPTED_OUT)
+        verdict, denied, as_known, as_new = ruling
+        self._verdicts[verdict] += 1
+        if denied:
+            hit = self._denied(seq, b"pixel", ruling, given_in_query(query), referer)
+            group.add_pixel((client, 1, 200, dress(PIXEL), dress(self._full)), hit)
+            return
         if known is not None:
             visitor, birth_s = known
-            hit = group.builder.pixel(seq, visitor, KNOWN, members, referer, query)
+            hit = group.builder.pixel(seq, visitor, as_known, members, referer, query)
         else:
             linked = TRACE in query + referer and self._links.arrival_in_query(query, referer, group.now_s)
             visitor, birth_s = linked or (self._mint(), group.now_s)
-            hit = group.builder.pixel(seq, visitor, KNOWN if linked else NEW, members, referer, query)
+            hit = group.builder.pixel(seq, visitor, as_known if linked else as_new, members, referer, query)
         answer = PIXEL
         if known is None or group.now_s - birth_s > self._renew_s:
             https = trusted and self._addresses.https(address, proto)
@@ -189,7 +212,7 @@ class Routes:
             self._answer(client, 204, dress(response(204, lines, None)))
             return
         bodies = [orjson.dumps(event) for event in events]
-        cookie, address, proto, members, referer, _ = self._heads.fields_of(request)
+        cookie, address, proto, members, referer, _, signals = self._heads.fields_of(request)
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
@@ -201,10 +224,20 @@ class Routes:
         group = self._group
         seq = group.open(bound, len(bodies))
         known = self._read_visitor(cookie, group.now_s)
-        found = known or (TRACE in request.body and self._links.arrival_in_events(events, group.now_s))
-        visitor, birth_s = found or (self._mint(), group.now_s)
-        hits = group.builder.beacons(seq, visitor, KNOWN if found else NEW, members, bodies)
-        if known is None or group.now_s - birth_s > self._renew_s:
+        rulings = [self._rulings.of(event, signals, opted_out=known is OPTED_OUT) for event in events]
+        named = not all(ruling.denied for ruling in rulings)
+        found = known or (named and TRACE in request.body and self._links.arrival_in_events(events, group.now_s))
+        visitor, birth_s = found or (self._mint() if named else NO_VISITOR, group.now_s)
+        hits: list[bytes] = []
+        for event, body, ruling in zip(events, bodies, rulings, strict=True):
+            place = seq + len(hits)
+            self._verdicts[ruling.verdict] += 1
+            if ruling.denied:
+                hits.append(self._denied(place, b"beacon", ruling, given_in_event(event), referer))
+            else:
+                mark = ruling.known if found else ruling.new
+                hits.append(group.builder.beacon(place, visitor, mark, members, body))
+        if named and (known is None or group.now_s - birth_s > self._renew_s):
             https = trusted and self._addresses.https(address, proto)
             lines += self._visitors.set_cookie(visitor, birth_s, https=https)
         full = refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
@@ -218,6 +251,11 @@ class Routes:
             self._refuse(client, error.reason, dress, error.lines)
         else:
             self._group.add((client, len(hits), status, dress(answer), dress(full)), hits)
+
+    def _denied(self, seq: int, source: bytes, ruling: Ruling, given: Given, referer: bytes) -> bytes:
+        """Return the hit of an event without consent; its key is drawn as ids are, and is none."""
+        key, event = self._visitors.mint(), denied_event(given, referer)
+        return self._group.builder.event(seq, source, key, NO_VISITOR, ruling.known, b"", event)
 
     def _mint(self) -> bytes:
         self._counters.visitors_minted += 1

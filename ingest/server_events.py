@@ -7,6 +7,7 @@ item that the worker would reject is not kept; the sender is told which, and why
   rejected.
 - A server knows its visitor by `vid`, the id in the `_hs` cookie that a first-party server can read; without it there
   is no visitor, and the log key is random. Nothing that the sending server says of itself (address, agent) is kept.
+- An item's `c` and the site's mode are asked for consent; without it only what `denied_hit.py` says is kept.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import orjson
 
 from infra.journal.frame import HEADER_BYTES
 from ingest.counters import Counters, Refusal
+from ingest.denied_hit import denied_event
 from ingest.event_body import parse_items
+from ingest.given import given_in_event
 from ingest.group_commit import GroupCommit, Taken
-from ingest.hit_builder import HIT_FIXED_BYTES, KNOWN
+from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR
 from ingest.http_response import refusal, response
 from ingest.http_strict import RefusedError, Request
-from ingest.visitor import NO_VISITOR
+from ingest.rulings import Rulings
 from schemas.hit import HIT_VERSION, Hit
 from schemas.rejection import Reason, Rejection
 from schemas.server_key import key_id, matches
@@ -43,26 +46,29 @@ _NO_NAME = NO_VISITOR.decode()
 
 
 class Accepted(NamedTuple):
-    """An item that will be kept: its log key and visitor as 16 hex digits, and its event as JSON."""
+    """An item that will be kept: its log key and visitor as 16 hex digits, what stands behind it, its event as JSON."""
 
     key: bytes
     visitor: bytes
+    mark: bytes
     event: bytes
 
 
 class ServerEvents:
     """Answers into `group`, by one state of the settings. `random_key` returns 16 random hex digits."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  what the routes share
         self,
         settings: Settings,
         group: GroupCommit,
         counters: Counters,
+        rulings: Rulings,
         random_key: Callable[[], bytes],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._group = group
         self._counters = counters
+        self._rulings = rulings
         self._random_key = random_key
         self._now = now
         self._keys = {key.id: (site_id, key) for site_id, site in settings.sites.items() for key in site.keys}
@@ -119,8 +125,12 @@ class ServerEvents:
         judged = validate(hit, self._limits[site])
         if isinstance(judged, Rejection):
             return judged.reason
+        ruling = self._rulings.of(item, 0, opted_out=False)
+        self._counters.verdicts[ruling.verdict] += 1
+        if ruling.denied:
+            return Accepted(self._random_key(), NO_VISITOR, ruling.known, denied_event(given_in_event(item), b""))
         key = self._random_key() if visitor == _NO_NAME else visitor.encode()
-        return Accepted(key, visitor.encode(), orjson.dumps(item))
+        return Accepted(key, visitor.encode(), ruling.known, orjson.dumps(item))
 
     def _hits(self, accepted: list[Accepted]) -> list[bytes]:
         """Return the hits, numbered for the group. Raises RefusedError where they are too large to be kept."""
@@ -133,6 +143,6 @@ class ServerEvents:
         seq = self._group.open(bound, len(accepted))
         event = self._group.builder.event
         return [
-            event(seq + place, b"server", key, visitor, KNOWN, b"", body)
-            for place, (key, visitor, body) in enumerate(accepted)
+            event(seq + place, b"server", key, visitor, mark, b"", body)
+            for place, (key, visitor, mark, body) in enumerate(accepted)
         ]

@@ -3,6 +3,7 @@
 - An id is 64 random bits, never 0, drawn in batches. Id and birth never change, also when the cookie is sent again.
 - A cookie is read as absent when it is malformed, stands there twice (in one Cookie field or in two), or was born more
   than a day ahead.
+- The opt-out cookie is `_hs_out=1`, and one that says so is enough. Who has it, is read as OPTED_OUT and no id.
 - The cookie holds no more than id and birth, so "due for renewal" is decided from these alone: every answer to a
   visitor born more than `cookie_renew_s` ago carries it again. An active visitor's cookie therefore never runs out.
 """
@@ -13,13 +14,18 @@ import os
 import re
 from collections.abc import Callable
 
+from ingest.hit_builder import NO_VISITOR
+
 COOKIE_NAME = b"_hs"
+OPT_OUT = b"_hs_out=1"
 COOKIE_MAX_AGE_S = 34_128_000
 BORN_AHEAD_S_MAX = 86_400
 MINT_BATCH = 512
-NO_VISITOR = b"0" * 16
+BLANKS = b" \t"
 
-_COOKIE = re.compile(rb"_hs=([0-9a-f]{16})\.([1-9][0-9]{0,10})[ \t]*(?=;|\Z)").match
+OPTED_OUT = (NO_VISITOR, 0)
+
+_VALUE = re.compile(rb"([0-9a-f]{16})\.([1-9][0-9]{0,10})[ \t]*(?=;|\Z)").match
 
 
 class Visitors:
@@ -48,17 +54,22 @@ class Visitors:
             self._attributes = self._attributes_https if secure else lax
 
     def read(self, cookie: bytes | None, now_s: int) -> tuple[bytes, int] | None:
-        """Return id and birth second of a Cookie field's value, or None where it holds no valid `_hs` cookie."""
+        """Return id and birth second of a Cookie field's value, None where it holds no valid `_hs` cookie.
+
+        OPTED_OUT, and just that object, where it holds the opt-out cookie.
+        """
         if cookie is None:
             return None
-        at = cookie.find(b"_hs=")
-        if at < 0:
-            return None
-        if cookie.find(b"_hs", at + 3) >= 0 or (at and cookie[at - 2 : at] != b"; "):
-            return self._read_slowly(cookie, now_s)
-        match = _COOKIE(cookie, at)
-        if match is None:
-            return None
+        _, behind_another, value = cookie.partition(b"; _hs=")
+        match = _VALUE(value) if behind_another else _VALUE(cookie, 4) if cookie[:4] == b"_hs=" else None
+        if match is None or cookie.count(b"_hs") != 1:  # there may be no such cookie, several, or the opt-out cookie
+            pairs = [pair.strip(BLANKS) for pair in cookie.split(b";")]
+            if OPT_OUT in pairs:
+                return OPTED_OUT
+            own = [pair for pair in pairs if pair.partition(b"=")[0].rstrip(BLANKS) == COOKIE_NAME]
+            match = _VALUE(own[0], 4) if len(own) == 1 and own[0][:4] == b"_hs=" else None
+            if match is None:
+                return None
         visitor, birth = match.groups()
         birth_s = int(birth)
         if birth_s > now_s + BORN_AHEAD_S_MAX or visitor == NO_VISITOR:
@@ -79,9 +90,3 @@ class Visitors:
         """Return the Set-Cookie line, CR LF included."""
         attributes = self._attributes_https if https else self._attributes
         return b"Set-Cookie: _hs=%b.%d%b\r\n" % (visitor, birth_s, attributes)
-
-    def _read_slowly(self, cookie: bytes, now_s: int) -> tuple[bytes, int] | None:
-        """Read a Cookie field in which `_hs` stands more than once, or inside another name or value."""
-        pairs = [pair.strip(b" \t") for pair in cookie.split(b";")]
-        own = [pair for pair in pairs if pair.partition(b"=")[0].rstrip(b" \t") == COOKIE_NAME]
-        return self.read(own[0], now_s) if len(own) == 1 and own[0].count(b"_hs") == 1 else None

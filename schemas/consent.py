@@ -13,7 +13,9 @@ class Verdict(StrEnum):
     """Why a hit may be kept whole, or why not."""
 
     GRANTED = "granted"  # c=1, or purposes with analytics and ads
-    GRANTED_ANALYTICS = "granted_analytics"  # purposes with analytics, without ads: click ids are not kept
+    GRANTED_ANALYTICS = (
+        "granted_analytics"  # purposes with analytics, without ads: click ids are not kept, their type is
+    )
     NOT_OBJECTED = "not_objected"  # mode opt-out, and nothing says no
     NOT_REQUIRED = "not_required"  # mode none, and nothing says no
     DENIED_OPTOUT = "denied_optout"  # the opt-out cookie

@@ -14,7 +14,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from schemas.host import normal_host
+from schemas.host import HOST_CHARS_MAX, normal_host
 
 PAGES_CACHED_MAX = 16_384
 PAGE_CACHED_CHARS_MAX = 1_024  # longer URLs hardly repeat; so the cache stays below 32 MiB of text
@@ -24,6 +24,7 @@ LINK_PARAMETER = "hsl"  # what `/c` adds to a target for the collector alone (in
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _AUTHORITY_END = re.compile(r"[/\\?#]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ANDROID_APP = re.compile(r"android-app://([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+)(?:/|$)")
 
 
 class Page(NamedTuple):
@@ -45,6 +46,12 @@ def split_page(url: str) -> Page | None:
 def without_parameters(query: str, names: Container[str]) -> str:
     """Return a query without the parameters of these names, in any case of letters and however escaped."""
     return "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]).lower() not in names)
+
+
+def android_package(referrer: str) -> str:
+    """Return the package of an Android app's referrer (`android-app://<package>/…`) in lower case, '' for any other."""
+    app = _ANDROID_APP.match(referrer.strip()[:HOST_CHARS_MAX])
+    return app[1].lower() if app else ""
 
 
 def _split(url: str) -> Page | None:

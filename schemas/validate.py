@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit
@@ -66,7 +67,10 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def validate(hit: Hit, limits: Limits) -> tuple[Event, str] | Rejection:
-    """Return the event of a hit and its referrer as given, or why there is none."""
+    """Return the event of a hit and its referrer as given, or why there is none.
+
+    A denied hit has the page's path as `u` and the referrer's host as `r`.
+    """
     try:
         return _event(hit, limits)
     except RejectError as error:
@@ -81,7 +85,8 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
                 Reason.TOO_LONG, f"{name} has {len(value)} characters, more than {limits.field_chars_max}"
             )
     get = found.get
-    page = _page(get("u", ""), hit.referer)
+    denied = hit.consent in DENIED
+    page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
     ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
     width, height = _screen(get("sr", ""))
     name = _event_name(get("e", ""))
@@ -104,20 +109,21 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
         url_path=page.path,
         url_query=page.query,
         title=get("ti", ""),
-        value=_money("v", get("v")),
-        currency=_currency(get("cur", "")),
+        value=money("v", get("v")),
+        currency=currency(get("cur", "")),
         order_id=get("oid", ""),
         items=_items(get("items"), limits),
         props=_properties(found, limits),
         ab=get("ab", ""),
-        consent=get("c", ""),
+        consent=hit.consent,
         lang=language(get("l", ""), hit.accept_language),
         screen_w=width,
         screen_h=height,
         ip=hit.ip,
         replay_of=hit.replay_of,
     )
-    return event, get("r", "")
+    referrer = get("r", "")
+    return event, f"https://{referrer}/" if denied and referrer else referrer
 
 
 def event_time(received_at: int, t: Decimal | None, sent: Decimal | None, limits: Limits) -> tuple[int, str]:
@@ -166,11 +172,18 @@ def _check_domain(host: str, site: str, limits: Limits) -> None:
         raise RejectError(Reason.WRONG_DOMAIN, f"the page is on {host[:200]!r}, no domain of site {site!r}")
 
 
+def _path_alone(path: str) -> Page:
+    if path and not path.startswith("/"):
+        raise RejectError(Reason.BAD_URL, f"u={path[:200]!r} is no path: the page's URL was no http(s) URL")
+    return Page("", path, "")
+
+
 def _screen(text: str) -> tuple[int, int]:
     return (screen(text) or (0, 0)) if text else (0, 0)
 
 
-def _currency(code: str) -> str:
+def currency(code: str) -> str:
+    """Return a currency's ISO 4217 code in upper case, "" for none. Raises RejectError."""
     if not code:
         return ""
     upper = code.upper()
@@ -179,8 +192,8 @@ def _currency(code: str) -> str:
     return upper
 
 
-def _money(name: str, value: Decimal | None) -> Decimal:
-    """Return an amount in steps of 0.0001, rounded half to even."""
+def money(name: str, value: Decimal | None) -> Decimal:
+    """Return an amount in steps of 0.0001, rounded half to even. Raises RejectError."""
     if value is None:
         return ZERO
     if value < 0:
@@ -206,7 +219,7 @@ def _item(item: object, limits: Limits) -> Item:
         raise RejectError(Reason.BAD_ITEMS, "an item is no object")
     texts = [_item_text(item, name, limits) for name in ("sku", "name", "category")]
     price = item.get("price")
-    amount = _money("price", None if price is None or price == "" else number("price", price))
+    amount = money("price", None if price is None or price == "" else number("price", price))
     qty = item.get("qty", 1)
     if isinstance(qty, str) and qty.isascii() and qty.isdigit() and len(qty) <= 10:
         qty = int(qty)

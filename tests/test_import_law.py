@@ -41,7 +41,11 @@ PURE_FILES = (
     "schemas/page.py",
     "schemas/language.py",
     "schemas/screen.py",
+    "ingest/consent.py",
+    "ingest/denied_hit.py",
+    "ingest/given.py",
     "ingest/hit_builder.py",
+    "ingest/rulings.py",
     "ingest/visitor.py",
     "ingest/http_response.py",
 )

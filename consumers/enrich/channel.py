@@ -23,7 +23,7 @@ from consumers.enrich.domain import public_suffix, registrable_domain
 from consumers.enrich.tables import AI, CLICK_IDS, NO_CATEGORY, SEARCH, SHOPPING, SOCIAL, SOURCES, VIDEO, Platform
 from schemas.channels import Channel
 from schemas.host import HOST_CHARS_MAX, normal_host
-from schemas.page import PAGE_CACHED_CHARS_MAX, split_page
+from schemas.page import PAGE_CACHED_CHARS_MAX, android_package, split_page
 
 CHANNELS_CACHED_MAX = 8_192
 SOURCES_CACHED_MAX = 8_192
@@ -34,7 +34,6 @@ _SHOPPING_CAMPAIGN = re.compile(r"(?:[^a-df-z]|^)shop|shopping")  # GA4: ^(.*(([
 _SOCIAL_MEDIA = frozenset({"social", "social-network", "social-media", "sm", "social network", "social media"})
 _EMAIL = frozenset({"email", "e-mail", "e_mail", "e mail"})
 _UNTAGGED_MEDIA = frozenset({"", "(not set)", "(none)", "referral"})
-_ANDROID_APP = re.compile(r"android-app://([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+)(?:/|$)")
 _NO_PLATFORM = Platform("", "", "")
 _REFERRAL_MEDIA = {SEARCH: "organic", AI: "ai-assistant"}  # what GA4 calls the medium of an untagged visit
 
@@ -162,8 +161,7 @@ def referrer_host(referrer: str, page_host: str, site_domains: Sequence[str]) ->
 def _referrer_host(referrer: str, page_host: str, site_domains: tuple[str, ...]) -> str:
     page = split_page(referrer)
     if page is None:
-        app = _ANDROID_APP.match(referrer.strip()[:HOST_CHARS_MAX])
-        return app[1].lower() if app else ""
+        return android_package(referrer)
     host = page.host
     if registrable_domain(host) == registrable_domain(page_host):
         return ""

@@ -18,7 +18,7 @@ from consumers.enrich.email_open import opened
 from consumers.enrich.network import UNKNOWN_NETWORKS, Network, Networks
 from consumers.enrich.scrub import Scrub, scrub_of, without_click_ids
 from schemas.bot_reason import BotReason
-from schemas.consent import Verdict
+from schemas.consent import DENIED, Verdict
 from schemas.email_open import OpenBy
 from schemas.event import Event
 from schemas.hit import Hit
@@ -61,6 +61,29 @@ class Enricher:
 
         Afterwards title, page and properties are scrubbed. Sessions replace channel and campaign by the opener's later.
         """
+        if event.consent not in DENIED:
+            self._sender(event, hit)
+        domains = self._domains.get(event.site, NO_DOMAINS)
+        tags = campaign(campaign_query(event, domains))
+        event.utm_source = tags.utm_source
+        event.utm_medium = tags.utm_medium
+        event.utm_campaign = tags.utm_campaign
+        event.utm_term = tags.utm_term
+        event.utm_content = tags.utm_content
+        event.click_id = tags.click_id
+        event.click_id_type = tags.click_id_type
+        event.ref_host = referrer_host(referrer, event.url_host, domains) if referrer else ""
+        event.channel = channel(tags, event.ref_host)
+        if hit.consent == Verdict.GRANTED_ANALYTICS.value:
+            event.click_id = ""
+            event.url_query = without_click_ids(event.url_query)
+        if event.user_id and self._rules.users_hashed.get(event.site, self._rules.other_users_hashed):
+            event.user_id = hashed_user(event.user_id)
+        if self._scrub is not None:
+            _scrub(event, self._scrub)
+
+    def _sender(self, event: Event, hit: Hit) -> None:
+        """Fill in what is known of who sent the hit; of a denied one nothing is, and its fields stay empty."""
         hints = NO_HINTS
         if hit.ch_ua:
             hints = ClientHints(
@@ -83,24 +106,6 @@ class Enricher:
         if event.event_name == EMAIL_OPEN and event.source == EMAIL:
             _email_open(event, hit, agent, network)
         event.is_bot = event.bot_reason != ""
-        domains = self._domains.get(event.site, NO_DOMAINS)
-        tags = campaign(campaign_query(event, domains))
-        event.utm_source = tags.utm_source
-        event.utm_medium = tags.utm_medium
-        event.utm_campaign = tags.utm_campaign
-        event.utm_term = tags.utm_term
-        event.utm_content = tags.utm_content
-        event.click_id = tags.click_id
-        event.click_id_type = tags.click_id_type
-        event.ref_host = referrer_host(referrer, event.url_host, domains) if referrer else ""
-        event.channel = channel(tags, event.ref_host)
-        if hit.consent == Verdict.GRANTED_ANALYTICS.value:
-            event.click_id = ""
-            event.url_query = without_click_ids(event.url_query)
-        if event.user_id and self._rules.users_hashed.get(event.site, self._rules.other_users_hashed):
-            event.user_id = hashed_user(event.user_id)
-        if self._scrub is not None:
-            _scrub(event, self._scrub)
 
 
 def _email_open(event: Event, hit: Hit, agent: Agent, network: Network) -> None:

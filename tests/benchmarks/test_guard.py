@@ -1,4 +1,4 @@
-"""The hot-path guard under valgrind: one needless decode a hit does not pass. That the tree passes, `make guard` says."""
+"""The hot-path guard under valgrind: one needless decode a hit does not pass."""
 
 import orjson
 import pytest

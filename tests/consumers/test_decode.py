@@ -26,6 +26,11 @@ def test_a_hit_comes_out_as_it_was_written():
     assert (decoded.received_at, decoded.query, decoded.ip) == (1_750_000_000_123, "s=shop&e=Search", "192.0.2.0")
 
 
+def test_a_hit_without_consent_has_an_event_and_no_visitor():
+    assert decode(hit(consent="denied_gpc", visitor=0, event={})).consent == "denied_gpc"
+    assert decode(hit(consent="granted")).consent == "granted"
+
+
 def test_a_field_that_this_release_does_not_know_is_ignored():
     assert isinstance(decode(hit(later="x")), Hit)
 
@@ -59,6 +64,10 @@ def test_no_json(value):
         orjson.dumps(orjson.loads(hit()) | {"event": [1]}),
         hit(user_agent=5),
         hit(new_visitor="yes"),
+        hit(consent="granted_by_the_moon"),
+        hit(consent="denied_gpc"),  # with a visitor
+        hit(consent="denied_gpc", visitor=0),  # with a query
+        hit(consent="denied_gpc", event={}),
     ],
 )
 def test_json_but_no_hit(value):

@@ -51,12 +51,38 @@ def test_a_signed_click(tmp_path):
         visitor = answer.headers[b"set-cookie"].removeprefix(b"_hs=")[:16].decode()
         assert plain(hit) == {
             "key": visitor, "v": 1, "source": "click", "visitor_id": visitor, "new_visitor": True, "ip": "127.0.0.0",
-            "user_agent": "ua",
+            "user_agent": "ua", "consent": "granted",
             "event": {
                 "s": "shop", "e": "Click", "id": click_id, "u": "https://www.shop.example/page?a=b", "p.target": TARGET,
                 "p.banner": "top", "c": "1", "ab": "x:y", "uid": "u",
             },
         }  # fmt: skip
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("more", "lines", "verdict"),
+    [
+        ("&c=0", b"", "denied_param"),
+        ("", b"Sec-GPC: 1\r\n", "denied_gpc"),
+        ("&c=1", b"Cookie: _hs_out=1; _hs=00000000000000cd.1750000000\r\n", "denied_optout"),
+    ],
+)
+def test_a_click_without_consent_goes_on_and_leaves_no_trace_of_who(tmp_path, more, lines, verdict):
+    async def main():
+        async with edge(tmp_path, sites=SITES) as box:
+            lines_ = b"User-Agent: ua\r\nReferer: https://www.shop.example/page?a=b\r\n" + lines
+            (answer,) = await box.exchange(closing(get(link(TARGET, more=f"{more}&uid=u&p.banner=top"), lines_)))
+            (hit,) = box.hits()
+        assert (answer.status, answer.headers[b"location"]) == (302, TARGET.encode())
+        assert b"set-cookie" not in answer.headers
+        key = hit["key"]
+        assert plain(hit) == {
+            "key": key, "v": 1, "source": "click", "visitor_id": "0" * 16, "consent": verdict,
+            "event": {"s": "shop", "e": "Click", "u": "/page"},
+        }  # fmt: skip
+        assert key not in ("0" * 16, "00000000000000cd")
 
     run(main)
 

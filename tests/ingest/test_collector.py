@@ -29,7 +29,7 @@ def test_a_new_visitors_pixel(tmp_path):
         assert hit["key"] == hit["visitor_id"] == visitor.decode()
         assert plain(hit) == {
             "key": visitor.decode(), "v": 1, "source": "pixel", "visitor_id": visitor.decode(), "new_visitor": True,
-            "ip": "127.0.0.0", "query": "s=shop&e=PageView",
+            "consent": "not_objected", "ip": "127.0.0.0", "query": "s=shop&e=PageView",
         }  # fmt: skip
         assert abs(hit["received_at"] / 1000 - time.time()) < 20
 

@@ -126,7 +126,8 @@ def test_a_full_spool_answers_503_and_takes_hits_again_when_there_is_room(tmp_pa
         async with edge(tmp_path, spool_bytes_max=256 * 1024, retry_after_s=7) as box:
             assert box.collector.is_ready()
             kept = refused = 0
-            while refused < 10:
+            answers = []
+            while refused < 10 or answers[-1].status != 503:  # the last POST may fit where the pixels did not
                 answers, kept_open = await box.probed(PIXEL_SEEN * 50, post(b"[{},{}]", ORIGIN))
                 assert kept_open
                 kept += statuses(answers).count(200) + 2 * statuses(answers).count(204)

@@ -15,11 +15,13 @@ from ingest.hit_builder import (
     HIT_FIXED_BYTES,
     KNOWN,
     NEW,
+    NO_VISITOR,
     HitBuilder,
     common_members,
     json_text,
     text_member,
 )
+from schemas.consent import DENIED
 from schemas.hit import KEY_END, KEY_START, Hit
 
 SCHEMA = json.loads((Path(schemas.__file__).parent / "hit.schema.json").read_text())
@@ -58,6 +60,10 @@ def test_the_schema_is_a_schema_and_refuses_what_is_no_hit():
     ):
         assert not VALID.is_valid({**good, **change}), change
     assert not VALID.is_valid({**good, "source": "beacon"})
+    denied = {**good, "visitor_id": "0" * 16, "consent": "denied_gpc", "event": {"s": "shop"}}
+    assert VALID.is_valid(denied)
+    for change in ({"visitor_id": good["key"]}, {"event": {"uid": "u"}}, {"ip": "192.0.2.0"}, {"query": "s=shop"}):
+        assert not VALID.is_valid({**denied, **change}), change
     assert set(SCHEMA["properties"]) == set(Hit.__struct_fields__)
 
 
@@ -90,14 +96,27 @@ def test_beacon_hits(visitor_id, seq, new, referer, events):
     builder.at(1_700_000_000_123)
     members = text_member(b"ip", b"192.0.2.0") + text_member(b"referer", json_text(referer))
     bodies = [orjson.dumps(event) for event in events]
-    payloads = builder.beacons(seq, visitor_id, NEW if new else KNOWN, members, bodies)
-    assert len(payloads) == len(events)
+    mark = NEW if new else KNOWN
+    payloads = [builder.beacon(seq + place, visitor_id, mark, members, body) for place, body in enumerate(bodies)]
     for place, (payload, event) in enumerate(zip(payloads, events, strict=True)):
         hit = msgspec.json.decode(payload, type=Hit)
         VALID.validate(orjson.loads(payload))
         assert (hit.spool_seq, hit.source, hit.new_visitor) == (seq + place, "beacon", new)
         assert (hit.received_at, hit.ip, hit.referer) == (1_700_000_000_123, "192.0.2.0", text(referer))
         assert payload.endswith(b',"event":%b}' % orjson.dumps(event))
+
+
+@given(IDS, st.sampled_from(sorted(DENIED)), st.sampled_from([b"pixel", b"beacon"]))
+def test_denied_hits(key, verdict, source):
+    builder = HitBuilder("00000000000000ff")
+    builder.at(MS_MAX)
+    mark = KNOWN + b',"consent":"%b"' % verdict.encode()
+    payload = builder.event((1 << 63) - 1, source, key, NO_VISITOR, mark, b"", b'{"s":"shop"}')
+    VALID.validate(orjson.loads(payload))
+    hit = msgspec.json.decode(payload, type=Hit)
+    assert (payload[KEY_START:KEY_END], hit.visitor_id, hit.consent) == (key, "0" * 16, verdict)
+    assert hit.event == {"s": "shop"}
+    assert len(payload) <= HIT_FIXED_BYTES + len(b'{"s":"shop"}')
 
 
 def test_bytes_stand_as_documented():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ingest.consent import DNT, GPC
 from ingest.http_strict import HttpLimits, RefusedError, StrictReader
 from ingest.pixel_head import HeaderLines, PixelHeads
 
@@ -39,6 +40,9 @@ ODD_LINES = [
     b'Sec-CH-UA-Model: "Pixel \xc3\xa9 \\""',
     b"Sec-CH-UA-Platform-Version:",
     b'SEC-CH-UA-FULL-VERSION-LIST: "Chromium";v="131.0.6778.85"',
+    b"Sec-GPC: 0",
+    b"DNT: 1",
+    b"dnt: 0, 1",
     b"X-Anything: at all",
     b"Host: other.example",
     b"Host: bad host",
@@ -187,3 +191,27 @@ def test_the_address_header_is_the_chosen_one():
     for name, value in ((b"x-real-ip", b"1.2.3.4"), (b"x-forwarded-for", b"5.6.7.8")):
         heads = heads_of(name.decode())
         assert heads.recognize(head)[1] == heads.fields_of(strictly(head))[1] == value
+
+
+@pytest.mark.parametrize(
+    ("lines", "signals"),
+    [
+        (b"", 0),
+        (b"Sec-GPC: 1\r\n", GPC),
+        (b"sec-gpc:1\r\n", GPC),
+        (b"DNT: 1\r\n", DNT),
+        (b"DNT: 1\r\nSec-GPC: 1\r\n", GPC | DNT),
+        (b"DNT: 0\r\nSec-GPC: ?1\r\n", 0),
+        (b"DNT: 0\r\nDNT: 1\r\n", DNT),
+        (b"Sec-GPC: 1\r\nSec-GPC: 0\r\n", GPC),
+        (b"Sec-GPC: 0, 1\r\n", GPC),
+        (b"Sec-GPC: 11\r\nDNT: null\r\n", 0),
+    ],
+)
+def test_signals_are_known_whoever_reads_them(lines, signals):
+    head = START + b"\r\nHost: a\r\n" + lines + b"Referer: https://a/\r\n\r\n"
+    heads = heads_of()
+    assert heads.fields_of(strictly(head))[-1] == signals
+    for _ in range(2):
+        fields = heads.recognize(head)
+        assert fields is None or fields[-1] == signals

@@ -21,6 +21,7 @@ from consumers.decode import decode
 from ingest.counters import Counters
 from ingest.hit_builder import HitBuilder
 from ingest.http_strict import Request
+from ingest.rulings import Rulings
 from ingest.server_events import ServerEvents
 from schemas.rejection import Reason
 from schemas.server_key import key_hash, make_key
@@ -54,6 +55,23 @@ def sent(value, *lines, key=KEY):
     return post(body, bearer(key), *lines, path=b"/v1/events")
 
 
+def test_an_item_without_consent_is_stripped(tmp_path):
+    async def main():
+        async with edge(tmp_path, sites=SITES) as box:
+            batch = [{"e": "Purchase", "vid": VISITOR, "c": c, "oid": "o-1", "v": "9.50", "uid": "u"} for c in (0, "1")]
+            (answer,), _ = await box.probed(sent(batch))
+            assert orjson.loads(answer.body) == {"accepted": 2, "rejected": []}
+            denied, granted = box.hits()
+        assert plain(denied) == {
+            "key": denied["key"], "v": 1, "source": "server", "visitor_id": "0" * 16, "consent": "denied_param",
+            "event": {"e": "Purchase", "s": "shop", "v": "9.5"},
+        }  # fmt: skip
+        assert denied["key"] != VISITOR
+        assert (granted["visitor_id"], granted["consent"], granted["event"]["oid"]) == (VISITOR, "granted", "o-1")
+
+    run(main)
+
+
 def test_what_is_accepted_is_kept_as_the_keys_sites(tmp_path):
     async def main():
         async with edge(tmp_path, sites=SITES) as box:
@@ -79,7 +97,7 @@ def test_what_is_accepted_is_kept_as_the_keys_sites(tmp_path):
             assert decode(orjson.dumps(hit)).source == "server"
         assert plain(hits[0]) == {
             "key": VISITOR, "v": 1, "source": "server", "visitor_id": VISITOR,
-            "event": {"e": "Purchase", "s": "shop"},
+            "consent": "not_objected", "event": {"e": "Purchase", "s": "shop"},
         }  # fmt: skip
         assert [hit["visitor_id"] for hit in hits[1:]] == ["0" * 16] * 4
         assert len({hit["key"] for hit in hits}) == 5, "no visitor: a log key of its own"
@@ -300,7 +318,7 @@ class OneGroup:
 
 SETTINGS = load(sites=SITES, **SMALL)
 TAKER = SimpleNamespace(group=OneGroup())
-TAKER.events = ServerEvents(SETTINGS, TAKER.group, Counters(), lambda: b"00000000000000ee")
+TAKER.events = ServerEvents(SETTINGS, TAKER.group, Counters(), Rulings(SETTINGS), lambda: b"00000000000000ee")
 
 
 @settings(deadline=None)

@@ -1,6 +1,6 @@
 import pytest
 
-from ingest.visitor import Visitors
+from ingest.visitor import OPTED_OUT, Visitors
 
 NOW = 1_700_000_000
 ID = b"00000000000000ab"
@@ -54,6 +54,29 @@ def test_a_valid_cookie(cookie):
 )
 def test_what_counts_as_absent(cookie):
     assert visitors().read(cookie, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        b"_hs_out=1",
+        b"a=b; _hs_out=1",
+        b"_hs=00000000000000ab.1700000000; _hs_out=1",
+        b"_hs_out=1; _hs=00000000000000ab.1700000000",
+        b"a=b;_hs_out=1 ;_hs=x",
+        b"_hs_out=0; _hs_out=1",
+    ],
+)
+def test_the_opt_out_cookie_is_all_that_counts(cookie):
+    assert visitors().read(cookie, NOW) is OPTED_OUT
+
+
+@pytest.mark.parametrize(
+    "cookie", [b"_hs_out=0", b"_hs_out=", b"_hs_out=11", b"my_hs_out=1", b"_hs_out=1x", b"_HS_OUT=1", b"a=_hs_out=1"]
+)
+def test_what_is_no_opt_out_cookie(cookie):
+    assert visitors().read(cookie, NOW) is None
+    assert visitors().read(b"_hs=00000000000000ab.1700000000; " + cookie, NOW) == (ID, 1_700_000_000)
 
 
 def test_born_a_day_ahead_is_still_believed():

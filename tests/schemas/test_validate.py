@@ -149,7 +149,6 @@ def test_all_parameters():
         cur="eur",
         oid="o1",
         uid="u1",
-        c="analytics,ads",
         ab="hero:b",
         items=[{"sku": "s", "name": "n", "category": "c", "price": 1.5, "qty": 2}, {"sku": 7, "qty": "3"}],
         **{"p.color": "red", "p.size": "xl"},
@@ -158,8 +157,24 @@ def test_all_parameters():
     assert (event.url_host, event.url_path, event.url_query) == ("shop.example", "/a%20b", "utm_source=x&q=1")
     assert (event.lang, event.screen_w, event.screen_h) == ("de-AT", 1920, 1080)
     assert (event.value, event.currency, event.order_id, event.user_id) == (Decimal("12.34"), "EUR", "o1", "u1")
-    assert (event.consent, event.ab, event.props) == ("analytics,ads", "hero:b", {"color": "red", "size": "xl"})
+    assert (event.ab, event.props) == ("hero:b", {"color": "red", "size": "xl"})
     assert event.items == (Item("s", "n", "c", Decimal("1.5"), 2), Item("7", "", "", Decimal(0), 3))
+
+
+def test_consent_is_the_verdict_of_the_edge_whatever_the_parameter_says():
+    assert event_of(params={"c": "1"}).consent == ""
+    assert event_of(params={"c": "1"}, consent="not_required").consent == "not_required"
+    assert event_of(event={"c": 1}, consent="granted", source="server").consent == "granted"
+
+
+def test_of_a_denied_hit_the_page_is_a_path_and_the_referrer_a_host():
+    denied = {"visitor_id": "0" * 16, "consent": "denied_gpc"}
+    event, referrer = validated(event={"u": "/p/1;a=%3F", "r": "a.example", "v": "1.5", "cur": "EUR"}, **denied)
+    assert (event.url_host, event.url_path, event.url_query, referrer) == ("", "/p/1;a=%3F", "", "https://a.example/")
+    assert (event.visitor_id, event.value, event.currency) == (0, Decimal("1.5"), "EUR")
+    event, referrer = validated(event={}, **denied)
+    assert (event.url_path, referrer, event.event_name) == ("", "", "PageView")
+    assert validated(event={"u": "?"}, **denied).reason is Reason.BAD_URL
 
 
 def test_an_absent_event_is_a_page_view_and_an_absent_page_the_referer():

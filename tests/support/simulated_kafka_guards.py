@@ -13,6 +13,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.commit import OffsetCommitRequest
+from consumers.validate import Limits
 from support.guard_search import Guard
 from support.simulated_hits import DAY_MS
 from support.simulated_kafka import SimulatedKafka, SimulatedProducer
@@ -23,10 +24,9 @@ from consumers.log_reader import kafka_member
 from consumers.log_reader.kafka_member import GroupMember
 from consumers.log_reader.kafka_partition import KafkaPartitionLog
 from consumers.log_reader.kafka_place import Committed, Place
-from consumers.log_reader.port import FencedError, PartitionLog, Registered
+from consumers.log_reader.port import FencedError, Registered
 from consumers.pipeline import Rules
-from consumers.validate import Limits
-from consumers.worker import PartitionWorker, Worker
+from consumers.worker import PartitionWorker
 from ingest import forwarder
 
 KAFKA = partial(SimulatedKafka, 2, holes=(0, 1, 0, 0, 3))

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
-from consumers.enrich.campaign import CAMPAIGN_CACHED_CHARS_MAX, NO_CAMPAIGN, Campaign, campaign, campaign_cached
+from consumers.enrich.campaign import (
+    CAMPAIGN_CACHED_CHARS_MAX,
+    NO_CAMPAIGN,
+    Campaign,
+    campaign,
+    campaign_cached,
+)
 from consumers.enrich.tables import CLICK_IDS
 
 

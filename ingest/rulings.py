@@ -1,0 +1,55 @@
+"""What a verdict means for a hit, by the settings of its site: made once for each, looked up for every hit. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ingest.consent import choice_of, verdict_of
+from ingest.given import Given
+from ingest.hit_builder import KNOWN, NEW
+from schemas.consent import DENIED, Verdict
+from schemas.settings import Settings
+from schemas.site import Site
+
+
+class Ruling(NamedTuple):
+    """A verdict on a site's hits. `known` and `new` stand behind the visitor's id, as `hit_builder.KNOWN` and `NEW`."""
+
+    verdict: Verdict
+    denied: bool
+    known: bytes
+    new: bytes
+
+
+class Rulings:
+    """The rulings of all sites.
+
+    `usual` is what holds when a hit's headers and parameters say nothing of consent, by the query's first parameter
+    (`s=<site id>`); `usual_anywhere` the same where no site has a table of its own, else None.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._sites = {name: _SiteRulings(site) for name, site in settings.sites.items()}
+        self._default = _SiteRulings(settings.default_site)
+        self.usual = {b"s=" + name.encode(): rulings.usual for name, rulings in self._sites.items()}
+        self.usual_anywhere = None if self._sites else self._default.usual
+
+    def of(self, given: Given, signals: int, *, opted_out: bool) -> Ruling:
+        """Return the ruling on a hit that says `given`, with a request's signals (`consent.signals_of`)."""
+        site = given.get("s")
+        rulings = self._sites.get(site, self._default) if isinstance(site, str) else self._default
+        return rulings.of_verdict[verdict_of(rulings.mode, choice_of(given.get("c")), signals, opted_out=opted_out)]
+
+
+class _SiteRulings:
+    """The rulings of one site, by verdict."""
+
+    def __init__(self, site: Site) -> None:
+        self.mode = site.consent
+        self.of_verdict = {verdict: _ruling(verdict) for verdict in Verdict}
+        self.usual = self.of_verdict[verdict_of(site.consent, None, 0, opted_out=False)]
+
+
+def _ruling(verdict: Verdict) -> Ruling:
+    said = b',"consent":"%b"' % verdict.value.encode()
+    return Ruling(verdict, verdict in DENIED, KNOWN + said, NEW + said)
