@@ -6,7 +6,7 @@ Promise: a browser is sent nowhere but to a signed target or an allowed host (`r
 - The hit: source `click`, event `Click`, `id` the new id, `p.target` the target without our parameters. The page it was
   clicked on, the Referer, is `u` if it is the site's, else `r`: a click on another's page has a referrer and no page.
 - `hsclid` in the target is the same id, so the landing session's `click_id` names the click's `event_id`.
-- Without consent the target goes out without an id, and of the click is kept what `denied_hit.py` says.
+- Without consent the target goes out without an id, and of the click is kept what `denials.py` says.
 - Of the link's other parameters `c uid ab p.*` are the event's; of a repeated one the first counts.
 """
 
@@ -19,10 +19,10 @@ import orjson
 from infra.journal.frame import HEADER_BYTES
 from ingest.client_address import ClientAddresses, Peer
 from ingest.counters import Counters, Refusal
-from ingest.denied_hit import denied_event
+from ingest.denials import Denials
 from ingest.given import given_in_event
 from ingest.group_commit import GroupCommit, Taken
-from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR
+from ingest.hit_builder import HIT_FIXED_BYTES
 from ingest.http_response import response
 from ingest.http_strict import RefusedError, Request
 from ingest.link import Links
@@ -53,6 +53,7 @@ class Clicks:
         addresses: ClientAddresses,
         visitors: Visitors,
         rulings: Rulings,
+        denials: Denials,
     ) -> None:
         self._settings = settings
         self._group = group
@@ -61,6 +62,7 @@ class Clicks:
         self._addresses = addresses
         self._visitors = visitors
         self._rulings = rulings
+        self._denials = denials
         self._links = Links(settings)
         self._hit_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
 
@@ -85,10 +87,8 @@ class Clicks:
         known = self._visitors.read(cookie, group.now_s)
         ruling = self._rulings.of(event, signals, opted_out=known is OPTED_OUT)
         self._counters.verdicts[ruling.verdict] += 1
-        if ruling.denied:
-            body = denied_event(given_in_event(event), b"")
-            hit = group.builder.event(seq, b"click", self._visitors.mint(), NO_VISITOR, ruling.known, b"", body)
-            return Taken(302, plain, plain, [hit])
+        if ruling.denial is not None:
+            return Taken(302, plain, plain, self._denials.hits(seq, b"click", ruling.denial, given_in_event(event)))
         visitor, birth_s = known or (self._visitors.mint(), group.now_s)
         if known is None:
             self._counters.visitors_minted += 1

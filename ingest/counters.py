@@ -2,7 +2,8 @@
 
 Invariant: every request is in `answers` under its status once its answer was handed to the kernel, and every one that
 was not kept is also in `refused` under one of the closed reasons below; server events that were not kept although their
-request was answered 202 are in `server_rejected`. Nothing is dropped without a count.
+request was answered 202 are in `server_rejected`. The consent verdict on every hit is in `verdicts`, whatever becomes
+of it; a hit that its site's setting drops for want of consent is also in `dropped`. Nothing is dropped without a count.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Counters:
         "answers",
         "connections_open",
         "connections_opened",
+        "dropped",
         "group_sizes",
         "groups",
         "hit_bytes",
@@ -69,6 +71,7 @@ class Counters:
         self.connections_open = 0
         self.visitors_minted = 0
         self.verdicts = dict.fromkeys(Verdict, 0)
+        self.dropped: Counter[tuple[str, Verdict]] = Counter()  # by a defined site's id (else "") and the verdict
         self.answers: Counter[int] = Counter()
         self.refused: Counter[Refusal] = Counter()
         self.server_rejected: Counter[Reason] = Counter()
@@ -101,6 +104,8 @@ class Counters:
         flat.update({f"answers.{status}": count for status, count in dict(self.answers).items()})
         flat.update({f"refused.{reason}": self.refused[reason] for reason in Refusal})
         flat.update({f"server_rejected.{reason}": self.server_rejected[reason] for reason in Reason})
+        flat.update({f"verdicts.{verdict}": count for verdict, count in self.verdicts.items()})
+        flat.update({f"dropped.{verdict}.{site}": count for (site, verdict), count in dict(self.dropped).items()})
         flat.update({f"group_sizes.{bucket}": count for bucket, count in enumerate(self.group_sizes)})
         return flat
 

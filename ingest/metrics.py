@@ -1,6 +1,7 @@
 """The collector's metrics for Prometheus: names and meanings, read from `Counters` when scraped.
 
-Promise: scraping costs the hot path nothing, and no label ever holds a site, a path or anything a client chose.
+Promise: scraping costs the hot path nothing, and no label ever holds a path or anything a client chose; a site stands
+in one only where the settings define it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ LABELLED = {
     "answers": ("hitstream_collector_answers", "Answers handed to the kernel, by HTTP status.", "status"),
     "refused": ("hitstream_collector_refused", "Requests and connections refused, by reason.", "reason"),
     "server_rejected": ("hitstream_collector_server_rejected", "Server events rejected, by reason.", "reason"),
+    "verdicts": (
+        "hitstream_collector_verdicts",
+        "Hits by consent verdict, whether kept, dropped or refused.",
+        "verdict",
+    ),
 }
+DROPPED = "dropped"
 
 
 class CollectorMetrics(Collector):
@@ -56,7 +63,19 @@ def families(counts: Mapping[str, int]) -> Iterator[Metric]:
             if kind == prefix:
                 family.add_metric([value], count)
         yield family
+    yield _dropped(counts)
     yield _group_sizes(counts)
+
+
+def _dropped(counts: Mapping[str, int]) -> Metric:
+    text = "Denied hits that a site's setting drops, by verdict and defined site."
+    family = CounterMetricFamily("hitstream_collector_dropped", text, labels=["verdict", "site"])
+    for key, count in sorted(counts.items()):
+        kind, _, value = key.partition(".")
+        if kind == DROPPED:
+            verdict, _, site = value.partition(".")
+            family.add_metric([verdict, site], count)
+    return family
 
 
 def _group_sizes(counts: Mapping[str, int]) -> Metric:

@@ -18,9 +18,9 @@ from ingest.click import Clicks
 from ingest.client_address import ClientAddresses, Peer
 from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
-from ingest.denied_hit import denied_event
+from ingest.denials import Denials
 from ingest.event_body import parse_events
-from ingest.given import CHOICE, CHOICE_ESCAPED, Given, given_in_event, given_in_query
+from ingest.given import CHOICE, CHOICE_ESCAPED, given_in_event, given_in_query
 from ingest.group_commit import GroupCommit, Taken, Waiting
 from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR, text_member
 from ingest.http_response import (
@@ -37,7 +37,7 @@ from ingest.http_response import (
 from ingest.http_strict import RefusedError, Request
 from ingest.link import TRACE, Links
 from ingest.pixel_head import Fields, PixelHeads
-from ingest.rulings import Ruling, Rulings
+from ingest.rulings import Rulings
 from ingest.script import script_of
 from ingest.server_events import ServerEvents
 from ingest.visitor import OPTED_OUT, Visitors
@@ -75,6 +75,7 @@ class Routes:
         self._read_visitor = self._visitors.read
         self._renew_s = settings.cookie_renew_s
         self._verdicts = counters.verdicts
+        self._denials = Denials(group.builder, counters, self._visitors.mint)
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
         self._script = script_of(settings)
         self._paths: dict[bytes, Callable[[Client, Request, Dress], None]] = {
@@ -96,9 +97,11 @@ class Routes:
         self._cors = Cors(settings.sites)
         self._rulings = Rulings(settings)
         self._usual, self._usual_anywhere = self._rulings.usual, self._rulings.usual_anywhere
-        self._server_events = ServerEvents(settings, self._group, self._counters, self._rulings, self._visitors.mint)
+        self._server_events = ServerEvents(
+            settings, self._group, self._counters, self._rulings, self._denials, self._visitors.mint
+        )
         self._links = Links(settings)
-        shared = (self._heads, self._addresses, self._visitors, self._rulings)
+        shared = (self._heads, self._addresses, self._visitors, self._rulings, self._denials)
         self._clicks = Clicks(settings, self._group, self._counters, *shared)
 
     def peer(self, host: str) -> Peer:
@@ -130,11 +133,11 @@ class Routes:
             or query.partition(CHOICE_ESCAPED)[1]
         ):
             ruling = self._rulings.of(given_in_query(query), signals, opted_out=known is OPTED_OUT)
-        verdict, denied, as_known, as_new = ruling
+        verdict, denial, as_known, as_new = ruling
         self._verdicts[verdict] += 1
-        if denied:
-            hit = self._denied(seq, b"pixel", ruling, given_in_query(query), referer)
-            group.add_pixel((client, 1, 200, dress(PIXEL), dress(self._full)), hit)
+        if denial is not None:
+            denied = self._denials.hits(seq, b"pixel", denial, given_in_query(query), referer)
+            group.add((client, len(denied), 200, dress(PIXEL), dress(self._full)), denied)
             return
         if known is not None:
             visitor, birth_s = known
@@ -225,15 +228,15 @@ class Routes:
         seq = group.open(bound, len(bodies))
         known = self._read_visitor(cookie, group.now_s)
         rulings = [self._rulings.of(event, signals, opted_out=known is OPTED_OUT) for event in events]
-        named = not all(ruling.denied for ruling in rulings)
+        named = any(ruling.denial is None for ruling in rulings)
         found = known or (named and TRACE in request.body and self._links.arrival_in_events(events, group.now_s))
         visitor, birth_s = found or (self._mint() if named else NO_VISITOR, group.now_s)
         hits: list[bytes] = []
         for event, body, ruling in zip(events, bodies, rulings, strict=True):
             place = seq + len(hits)
             self._verdicts[ruling.verdict] += 1
-            if ruling.denied:
-                hits.append(self._denied(place, b"beacon", ruling, given_in_event(event), referer))
+            if ruling.denial is not None:
+                hits += self._denials.hits(place, b"beacon", ruling.denial, given_in_event(event), referer)
             else:
                 mark = ruling.known if found else ruling.new
                 hits.append(group.builder.beacon(place, visitor, mark, members, body))
@@ -251,11 +254,6 @@ class Routes:
             self._refuse(client, error.reason, dress, error.lines)
         else:
             self._group.add((client, len(hits), status, dress(answer), dress(full)), hits)
-
-    def _denied(self, seq: int, source: bytes, ruling: Ruling, given: Given, referer: bytes) -> bytes:
-        """Return the hit of an event without consent; its key is drawn as ids are, and is none."""
-        key, event = self._visitors.mint(), denied_event(given, referer)
-        return self._group.builder.event(seq, source, key, NO_VISITOR, ruling.known, b"", event)
 
     def _mint(self) -> bytes:
         self._counters.visitors_minted += 1

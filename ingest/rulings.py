@@ -12,11 +12,24 @@ from schemas.settings import Settings
 from schemas.site import Site
 
 
+class Denial(NamedTuple):
+    """A no: what becomes of a hit (`denials.py`). `mark` is the ruling's `known`.
+
+    `site` names the site in counts: its id where it has a table of its own, else "".
+    """
+
+    site: str
+    verdict: Verdict
+    mark: bytes
+    dropped: bool
+    domains: tuple[str, ...]
+
+
 class Ruling(NamedTuple):
     """A verdict on a site's hits. `known` and `new` stand behind the visitor's id, as `hit_builder.KNOWN` and `NEW`."""
 
     verdict: Verdict
-    denied: bool
+    denial: Denial | None
     known: bytes
     new: bytes
 
@@ -29,8 +42,8 @@ class Rulings:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._sites = {name: _SiteRulings(site) for name, site in settings.sites.items()}
-        self._default = _SiteRulings(settings.default_site)
+        self._sites = {name: _SiteRulings(name, site) for name, site in settings.sites.items()}
+        self._default = _SiteRulings("", settings.default_site)
         self.usual = {b"s=" + name.encode(): rulings.usual for name, rulings in self._sites.items()}
         self.usual_anywhere = None if self._sites else self._default.usual
 
@@ -44,12 +57,13 @@ class Rulings:
 class _SiteRulings:
     """The rulings of one site, by verdict."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, name: str, site: Site) -> None:
         self.mode = site.consent
-        self.of_verdict = {verdict: _ruling(verdict) for verdict in Verdict}
+        self.of_verdict = {verdict: _ruling(name, site, verdict) for verdict in Verdict}
         self.usual = self.of_verdict[verdict_of(site.consent, None, 0, opted_out=False)]
 
 
-def _ruling(verdict: Verdict) -> Ruling:
+def _ruling(name: str, site: Site, verdict: Verdict) -> Ruling:
     said = b',"consent":"%b"' % verdict.value.encode()
-    return Ruling(verdict, verdict in DENIED, KNOWN + said, NEW + said)
+    denial = Denial(name, verdict, KNOWN + said, site.denied == "drop", site.domains) if verdict in DENIED else None
+    return Ruling(verdict, denial, KNOWN + said, NEW + said)

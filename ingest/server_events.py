@@ -7,7 +7,8 @@ item that the worker would reject is not kept; the sender is told which, and why
   rejected.
 - A server knows its visitor by `vid`, the id in the `_hs` cookie that a first-party server can read; without it there
   is no visitor, and the log key is random. Nothing that the sending server says of itself (address, agent) is kept.
-- An item's `c` and the site's mode are asked for consent; without it only what `denied_hit.py` says is kept.
+- An item's `c` and the site's mode are asked for consent; without it only what `denials.py` says is kept. An item that
+  is dropped for want of it counts as accepted, too: there is nothing to send again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import orjson
 
 from infra.journal.frame import HEADER_BYTES
 from ingest.counters import Counters, Refusal
-from ingest.denied_hit import denied_event
+from ingest.denials import Denials
 from ingest.event_body import parse_items
 from ingest.given import given_in_event
 from ingest.group_commit import GroupCommit, Taken
@@ -63,12 +64,14 @@ class ServerEvents:
         group: GroupCommit,
         counters: Counters,
         rulings: Rulings,
+        denials: Denials,
         random_key: Callable[[], bytes],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._group = group
         self._counters = counters
         self._rulings = rulings
+        self._denials = denials
         self._random_key = random_key
         self._now = now
         self._keys = {key.id: (site_id, key) for site_id, site in settings.sites.items() for key in site.keys}
@@ -86,18 +89,18 @@ class ServerEvents:
         now = self._now()
         site = self._site_of(request.headers.get(b"authorization", []), now)
         items = parse_items(request.body, request.header(b"content-type"), self._events_max, self._depth_max)
-        accepted: list[Accepted] = []
+        accepted: list[Accepted | None] = []
         rejected: list[dict[str, Any]] = []
         received_ms = int(now.timestamp() * 1000)
         for index, item in enumerate(items):
             judged = self._judge(item, site, received_ms)
-            if isinstance(judged, Accepted):
-                accepted.append(judged)
-            else:
+            if isinstance(judged, Reason):
                 rejected.append({"index": index, "reason": judged.value})
-        hits = self._hits(accepted)
+            else:
+                accepted.append(judged)
+        hits = self._hits([item for item in accepted if item is not None])
         self._counters.server_rejected.update(Reason(item["reason"]) for item in rejected)
-        body = orjson.dumps({"accepted": len(hits), "rejected": rejected})
+        body = orjson.dumps({"accepted": len(accepted), "rejected": rejected})
         return Taken(202, response(202, LINES, body), self._full, hits)
 
     def _site_of(self, authorization: list[bytes], now: datetime) -> str:
@@ -111,7 +114,8 @@ class ServerEvents:
             raise RefusedError(Refusal.UNAUTHORIZED, WRONG_KEY)
         return site
 
-    def _judge(self, item: object, site: str, received_ms: int) -> Accepted | Reason:
+    def _judge(self, item: object, site: str, received_ms: int) -> Accepted | Reason | None:
+        """Return what is kept of an item, None when it is dropped, or why it is rejected."""
         if not isinstance(item, dict):
             return Reason.BAD_JSON
         if item.get("s") in (None, ""):
@@ -127,8 +131,9 @@ class ServerEvents:
             return judged.reason
         ruling = self._rulings.of(item, 0, opted_out=False)
         self._counters.verdicts[ruling.verdict] += 1
-        if ruling.denied:
-            return Accepted(self._random_key(), NO_VISITOR, ruling.known, denied_event(given_in_event(item), b""))
+        if ruling.denial is not None:
+            kept = self._denials.strip(ruling.denial, given_in_event(item))
+            return kept and Accepted(kept.key, NO_VISITOR, kept.mark, kept.event)
         key = self._random_key() if visitor == _NO_NAME else visitor.encode()
         return Accepted(key, visitor.encode(), ruling.known, orjson.dumps(item))
 

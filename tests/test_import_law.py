@@ -42,6 +42,7 @@ PURE_FILES = (
     "schemas/language.py",
     "schemas/screen.py",
     "ingest/consent.py",
+    "ingest/denials.py",
     "ingest/denied_hit.py",
     "ingest/given.py",
     "ingest/hit_builder.py",

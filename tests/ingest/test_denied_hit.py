@@ -57,6 +57,7 @@ def test_what_is_not_well_formed_leaves_no_byte(name, value):
 def test_times_are_cut_to_what_a_clock_can_say():
     assert kept(t="123456789012345678901234567890")["t"] == 10**15
     assert kept(t=-5, sent="1e30") == {"t": 0, "sent": 10**15}
+    assert kept(t=10**15 + 7, sent=10**15 + 2) == {"t": 10**15 + 5, "sent": 10**15}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,23 @@ def test_times_are_cut_to_what_a_clock_can_say():
 )
 def test_the_referrer_is_a_host_and_not_the_pages_own(u, r, host):
     assert kept(u=u, r=r).get("r", "") == host
+
+
+@pytest.mark.parametrize(
+    ("given", "referer", "page"),
+    [
+        ({"u": "https://www.shop.example/a"}, "", "/a"),
+        ({"u": "https://elsewhere.example/a"}, "", UNREADABLE),
+        ({}, "https://elsewhere.example/a", UNREADABLE),
+        ({"e": "EmailOpen"}, "https://mail.example/inbox", "/inbox"),
+        ({"e": "EmailOpen", "u": "https://mail.example/inbox"}, "", UNREADABLE),
+    ],
+)
+def test_a_page_on_no_domain_of_the_site_leaves_no_byte(given, referer, page):
+    event = orjson.loads(denied_event(given, json_text(referer.encode()), ("shop.example",)))
+    assert event["u"] == page
+    whole = validate(decode(hit(event=given, referer=referer)), Limits(domains={"shop": ("shop.example",)}))
+    assert isinstance(whole, Rejection) == (page == UNREADABLE)
 
 
 def test_the_page_is_the_referer_fields_where_none_is_given():

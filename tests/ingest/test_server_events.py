@@ -19,6 +19,7 @@ import schemas
 import schemas.server_key
 from consumers.decode import decode
 from ingest.counters import Counters
+from ingest.denials import Denials
 from ingest.hit_builder import HitBuilder
 from ingest.http_strict import Request
 from ingest.rulings import Rulings
@@ -316,9 +317,16 @@ class OneGroup:
         return 5
 
 
+def random_key():
+    return b"00000000000000ee"
+
+
 SETTINGS = load(sites=SITES, **SMALL)
+COUNTERS = Counters()
 TAKER = SimpleNamespace(group=OneGroup())
-TAKER.events = ServerEvents(SETTINGS, TAKER.group, Counters(), Rulings(SETTINGS), lambda: b"00000000000000ee")
+TAKER.events = ServerEvents(
+    SETTINGS, TAKER.group, COUNTERS, Rulings(SETTINGS), Denials(TAKER.group.builder, COUNTERS, random_key), random_key
+)
 
 
 @settings(deadline=None)
