@@ -28,6 +28,7 @@ class Refusal(StrEnum):
     BAD_CONTENT_TYPE = "bad_content_type"  # 400
     BAD_BODY = "bad_body"  # 400: no JSON, too deep, or no objects
     UNAUTHORIZED = "unauthorized"  # 401: no valid key for server events
+    CROSS_ORIGIN = "cross_origin"  # 403: an opt-out or opt-in that is not the page's own
     BAD_LINK = "bad_link"  # 400: /c without a target that is signed or allowed
     NOT_FOUND = "not_found"  # 404
     METHOD_NOT_ALLOWED = "method_not_allowed"  # 405

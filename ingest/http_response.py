@@ -27,6 +27,7 @@ STATUS_OF = {
     Refusal.BAD_CONTENT_TYPE: 400,
     Refusal.BAD_BODY: 400,
     Refusal.UNAUTHORIZED: 401,
+    Refusal.CROSS_ORIGIN: 403,
     Refusal.BAD_LINK: 400,
     Refusal.NOT_FOUND: 404,
     Refusal.METHOD_NOT_ALLOWED: 405,

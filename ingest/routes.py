@@ -36,6 +36,7 @@ from ingest.http_response import (
 )
 from ingest.http_strict import RefusedError, Request
 from ingest.link import TRACE, Links
+from ingest.optout_pages import optout_pages
 from ingest.pixel_head import Fields, PixelHeads
 from ingest.rulings import Rulings
 from ingest.script import script_of
@@ -44,6 +45,7 @@ from ingest.visitor import OPTED_OUT, Visitors
 from schemas.settings import Settings
 
 GET_METHODS = b"Allow: GET, HEAD\r\n"
+PAGE_METHODS = b"Allow: GET, HEAD, POST\r\n"
 SERVER_METHODS = b"Allow: POST\r\n"
 EVENTS_METHODS = b"Allow: POST, OPTIONS\r\n"
 POST_BYTES_MAX = 4 * 1024 * 1024  # of one POST's hits: each repeats the request's header fields
@@ -78,10 +80,13 @@ class Routes:
         self._denials = Denials(group.builder, counters, self._visitors.mint)
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
         self._script = script_of(settings)
+        self._optout_pages = optout_pages(settings, self._addresses, self._visitors)
         self._paths: dict[bytes, Callable[[Client, Request, Dress], None]] = {
             settings.click_path.encode(): self._on_click_path,
             settings.server_events_path.encode(): self._on_server_path,
             self._script.path: self._on_script_path,
+            settings.optout_path.encode(): self._on_optout_path,
+            settings.optin_path.encode(): self._on_optout_path,
             settings.events_path.encode(): self._on_events_path,
             settings.pixel_path.encode(): self._on_pixel_path,
         }
@@ -203,6 +208,12 @@ class Routes:
             self._answer(client, status, dress(answer))
         else:
             self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, GET_METHODS)
+
+    def _on_optout_path(self, client: Client, request: Request, dress: Dress) -> None:
+        if request.method in {b"GET", b"HEAD", b"POST"}:
+            self._taken(client, partial(self._optout_pages.take, client.peer, request), dress)
+        else:
+            self._refuse(client, Refusal.METHOD_NOT_ALLOWED, dress, PAGE_METHODS)
 
     def refuse_and_close(self, client: Client, reason: Refusal) -> None:
         """Answer what is no well-formed request; the caller closes the connection behind it."""

@@ -19,6 +19,7 @@ from ingest.hit_builder import NO_VISITOR
 COOKIE_NAME = b"_hs"
 OPT_OUT = b"_hs_out=1"
 COOKIE_MAX_AGE_S = 34_128_000
+AGE = b"; Max-Age=%d" % COOKIE_MAX_AGE_S
 BORN_AHEAD_S_MAX = 86_400
 MINT_BATCH = 512
 BLANKS = b" \t"
@@ -45,10 +46,9 @@ class Visitors:
         self.renew_s = renew_s
         self._random = random
         self._ids: list[bytes] = []
-        age = b"; Max-Age=%d" % COOKIE_MAX_AGE_S
-        lax = b"; Path=/; HttpOnly; SameSite=Lax" + age
+        lax = b"; Path=/; HttpOnly; SameSite=Lax" + AGE
         if third_party:
-            self._attributes = self._attributes_https = b"; Path=/; HttpOnly; SameSite=None; Secure; Partitioned" + age
+            self._attributes = self._attributes_https = b"; Path=/; HttpOnly; SameSite=None; Secure; Partitioned" + AGE
         else:
             self._attributes_https = lax + b"; Secure"
             self._attributes = self._attributes_https if secure else lax
@@ -63,7 +63,7 @@ class Visitors:
         _, behind_another, value = cookie.partition(b"; _hs=")
         match = _VALUE(value) if behind_another else _VALUE(cookie, 4) if cookie[:4] == b"_hs=" else None
         if match is None or cookie.count(b"_hs") != 1:  # there may be no such cookie, several, or the opt-out cookie
-            pairs = [pair.strip(BLANKS) for pair in cookie.split(b";")]
+            pairs = _pairs(cookie)
             if OPT_OUT in pairs:
                 return OPTED_OUT
             own = [pair for pair in pairs if pair.partition(b"=")[0].rstrip(BLANKS) == COOKIE_NAME]
@@ -90,3 +90,23 @@ class Visitors:
         """Return the Set-Cookie line, CR LF included."""
         attributes = self._attributes_https if https else self._attributes
         return b"Set-Cookie: _hs=%b.%d%b\r\n" % (visitor, birth_s, attributes)
+
+    def set_optout(self, *, out: bool, https: bool) -> bytes:
+        """Return the Set-Cookie lines that opt out and take the visitor back, or the one that takes the opt-out back.
+
+        The opt-out cookie is never `Partitioned`: it is set on our own page, and is to be sent from every site's.
+        """
+        attributes = self._attributes_https if https else self._attributes
+        whole, gone = attributes.replace(b"; Partitioned", b""), attributes.replace(AGE, b"; Max-Age=0")
+        if out:
+            return b"Set-Cookie: %b%b\r\nSet-Cookie: _hs=%b\r\n" % (OPT_OUT, whole, gone)
+        return b"Set-Cookie: _hs_out=%b\r\n" % whole.replace(AGE, b"; Max-Age=0")
+
+
+def opted_out(cookie: bytes | None) -> bool:
+    """Return whether a Cookie field's value holds the opt-out cookie."""
+    return cookie is not None and OPT_OUT in _pairs(cookie)
+
+
+def _pairs(cookie: bytes) -> list[bytes]:
+    return [pair.strip(BLANKS) for pair in cookie.split(b";")]

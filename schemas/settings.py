@@ -145,6 +145,8 @@ class Settings(BaseSettings):
     script_path: str = Field(
         default="/pixel.js", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Path of the browser snippet."
     )
+    optout_path: str = Field(default="/optout", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Page to opt out.")
+    optin_path: str = Field(default="/optin", pattern=r"^/[A-Za-z0-9._/-]{1,63}$", description="Page to opt in again.")
     cookie_renew_s: int = Field(default=30 * 86_400, ge=3600, description="The cookie is sent again when older.")
     cookie_secure: bool = Field(default=False, description="Always mark the cookie Secure.")
     third_party: bool = Field(default=False, description="Cookie as SameSite=None; Secure; Partitioned.")

@@ -52,8 +52,8 @@ def answers_of(data, *, heads=()):
         headers = {}
         for line in lines:
             name, value = line.split(b": ", 1)
-            assert name.lower() not in headers
-            headers[name.lower()] = value
+            assert name.lower() == b"set-cookie" or name.lower() not in headers
+            headers[name.lower()] = b"\n".join(filter(None, (headers.get(name.lower()), value)))
         at = end + 4 + (0 if len(found) in heads else int(headers.get(b"content-length", b"0")))
         assert at <= len(data)
         found.append(Answer(int(status), headers, data[end + 4 : at]))
