@@ -55,8 +55,8 @@ def show_report(settings: Settings, name: str, output_format: str, asked: dict[s
 
     from infra import reports
 
-    site = settings.sites.get(asked.get("site", ""))
-    zone = asked.get("tz") or (site.timezone if site else "UTC")
+    site = asked.get("site")
+    zone = asked.get("tz") or (settings.site(site).timezone if site else "UTC")
     options = reports.ReportOptions(**{**asked, "tz": zone})
     try:
         columns = reports.columns(name, options)

@@ -114,8 +114,29 @@ def test_the_name_depends_on_every_rule_and_on_no_order():
         BatchRules.of(Rules(Limits(sites=frozenset("abc")), {"a": ("a.example",), "b": ()}), SessionRule()),
         BatchRules.of(Rules(Limits(sites=frozenset("abc"), items_max=1), {"a": (), "b": ()}), SessionRule()),
         BatchRules.of(Rules(Limits(sites=frozenset("abc")), {"a": (), "b": ()}), SessionRule(gap_ms=1)),
+        BatchRules.of(
+            Rules(Limits(sites=frozenset("abc")), {"a": (), "b": ()}), SessionRule(sites={"a": SessionRule(gap_ms=1)})
+        ),
     ]
-    assert len({sites.name, *(other.name for other in others)}) == 5
+    assert len({sites.name, *(other.name for other in others)}) == 6
+
+
+def test_session_rules_of_sites_are_written_down_and_read_back():
+    slow, long = SessionRule(gap_ms=7), SessionRule(length_ms_max=9)
+    rules = BatchRules.of(Rules(Limits(), {}), SessionRule(sites={"slow": slow, "long": long}))
+    other_order = BatchRules.of(Rules(Limits(), {}), SessionRule(sites={"long": long, "slow": slow}))
+    assert other_order.name == rules.name
+    found = BatchRules.from_text(rules.text)
+    assert (found.session, found.name) == (rules.session, rules.name)
+    assert [found.session.of(site) for site in ("slow", "long", "x")] == [slow, long, rules.session]
+
+
+def test_a_batch_is_cut_into_sessions_by_its_sites_rule_of_then():
+    short = msgspec.structs.replace(RULES, session=SessionRule(sites={"shop": SessionRule(gap_ms=60_000)}))
+    values = [hit(seq, at=BASE_MS + seq * 90_000) for seq in range(3)]
+    again = successor(cut_in_half(short, values), values, RULES)
+    again.step(2)
+    assert len({row["session_id"] for row in again.clickhouse.rows("events")}) == 3
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"rules":7,"session":{}}'])

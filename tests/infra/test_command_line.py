@@ -14,7 +14,9 @@ import pytest
 from support.waiting import until
 
 from consumers.enrich.event import Enrichment
+from infra import reports
 from infra.command import doctor, run_file
+from infra.command.database import show_report
 from infra.command.errors import UserError
 from infra.command.event_log import log_ends
 from infra.command.main import app
@@ -257,6 +259,24 @@ def test_a_site_may_have_its_own_session_rule_and_so_may_those_without_a_table()
         "plain": (60_000, 86_400_000),
         "other": (600_000, 86_400_000),
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "zone"),
+    [
+        ({"site": "shop"}, "Europe/Berlin"),
+        ({"site": "shop", "tz": "America/Lima"}, "America/Lima"),
+        ({"site": "elsewhere"}, "Asia/Tokyo"),
+        ({}, "UTC"),
+    ],
+)
+def test_a_reports_days_are_its_sites(monkeypatch, capsys, asked, zone):
+    options = []
+    monkeypatch.setattr(reports, "run", lambda _name, _client, given: options.append(given) or [])
+    sites = {"shop": {"timezone": "Europe/Berlin"}}
+    show_report(load(sites=sites, default_site={"timezone": "Asia/Tokyo"}), "traffic", "json", asked)
+    assert [given.tz for given in options] == [zone]
+    assert capsys.readouterr().out.strip() == "[]"
 
 
 def test_worker_rules_scrub_and_hash_as_settings_and_sites_say():
