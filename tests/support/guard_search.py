@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from support.simulated_chaos import Drawn, Fixed
+from support.simulated_chaos import Drawn, Fixed, Plan
 from support.simulated_traffic import aged, drawn, replays, small
 from support.simulated_world import BrokenGuaranteeError, World
 from support.simulation import NextDir
 
-SEEDS_MAX = 300
+SEEDS_MAX = 100
 STEPS_MAX = 150  # the fixed scripts take fewer
 QUIET_FROM = 1500
 LATE = (None, 0, 4)
@@ -33,29 +35,49 @@ class Guard(NamedTuple):
 
     line: str
     without: Callable[[pytest.MonkeyPatch], None]
-    needs: str  # what must happen for it to show: see simulated_chaos; "": nothing at all; "retry at commit, kill"
+    needs: str  # what must happen for it to show: "kill" anywhere, or see InOrder; "": nothing at all
     traffic: str  # which of simulated_traffic shows it
     world: Mapping[str, Any] = {}
+    first_seed: int = 0  # where the search begins: soon before a case that shows it
+    stops: bool = False  # it shows in processes that give up, where others double or lose
 
 
-class Only:
-    """A drawn plan of just these kinds of happenings, some of them at certain places only, and there often."""
+class Anywhere:
+    """A drawn plan of happenings of one kind."""
 
-    def __init__(self, random: Random, needs: str) -> None:
-        self._random = random
+    def __init__(self, random: Random, kind: str) -> None:
         self._plan = Drawn(random, every=12, quiet_from=QUIET_FROM)
-        self._kinds = [kind.partition(" at ")[::2] for kind in needs.split(", ")]
+        self._kind = kind
 
     def at(self, step: int, name: str, *, retry: bool) -> str:
-        happens = bool(self._plan.at(step, name, retry=retry))
-        for kind, place in self._kinds:
-            often = place and name.startswith(place) and step < QUIET_FROM and self._random.random() < 0.3
-            if (often or (happens and not place)) and (retry or kind != "retry"):
-                return kind
-        return ""
+        happens = self._plan.at(step, name, retry=retry) and (retry or self._kind != "retry")
+        return self._kind if happens else ""
 
     def late(self, step: int) -> int | None:
         return self._plan.late(step)
+
+
+class InOrder:
+    """Happenings at their places, one after the other, over and over: "kill at commit, land at insert events".
+
+    What is left of a request lands when the next "land" comes, or at the very end. "pass" only waits for its place.
+    """
+
+    def __init__(self, random: Random, needs: str) -> None:
+        self._random = random
+        self._happenings = cycle([kind.split(" at ") for kind in needs.split(", ")])
+        self._kind, self._place = next(self._happenings)
+
+    def at(self, step: int, name: str, *, retry: bool) -> str:
+        here = fnmatchcase(name, self._place) and (retry or self._kind != "retry")
+        if not here or step >= QUIET_FROM or self._random.random() < 0.5:
+            return ""
+        happens = self._kind
+        self._kind, self._place = next(self._happenings)
+        return happens if happens != "pass" else ""
+
+    def late(self, _: int) -> int:
+        return 1 << 40
 
 
 def find_out(guard: Guard, data_dirs: NextDir) -> None:
@@ -72,7 +94,7 @@ def _first_broken(guard: Guard, data_dirs: NextDir) -> tuple[str, Make, str]:
     """Return (number and name of the case, its world's maker, how it breaks) for the first case that breaks."""
     for tried, (name, make) in enumerate(_cases(guard), 1):
         how = _broken(make, data_dirs())
-        if how and not how.startswith(STUCK):  # a process that stops in time breaks no promise
+        if how and (guard.stops or not how.startswith(STUCK)):  # a process that stops in time neither doubles nor loses
             return f"case {tried}, {name}", make, how
     return pytest.fail(f"not found out: {guard.without.__doc__}")
 
@@ -95,7 +117,7 @@ def _broken(make: Make, data_dir: Path) -> str | None:
 def _cases(guard: Guard) -> Iterator[tuple[str, Make]]:
     """Yield makers of worlds: of a fixed script for every single happening of the kind, of drawn ones for a seed."""
     if guard.traffic == "drawn":
-        for seed in range(SEEDS_MAX):
+        for seed in range(guard.first_seed, guard.first_seed + SEEDS_MAX):
             yield f"seed {seed}", partial(_random_world, seed=seed, guard=guard)
         return
     scripts = {"small": small, "aged": aged, "replays": replays}[guard.traffic]
@@ -118,5 +140,7 @@ def _fixed_world(data_dir: Path, scripts: Callable[[], Any], plan: Fixed, guard:
 def _random_world(data_dir: Path, seed: int, guard: Guard) -> World:
     random = Random(seed)
     scripts = drawn(random, collectors=2, hits=40)
-    plan = Only(random, guard.needs) if guard.needs else Fixed()
+    plan: Plan = Fixed()
+    if guard.needs:
+        plan = InOrder(random, guard.needs) if " at " in guard.needs else Anywhere(random, guard.needs)
     return World(data_dir, scripts, plan, random=random, **guard.world)

@@ -22,9 +22,9 @@ class Plan(Protocol):
     """Says what happens at a step."""
 
     def at(self, step: int, name: str, *, retry: bool) -> str:
-        """Return "", "kill", "stall" (others go on first), "rebalance" (partitions are dealt anew), or "retry".
+        """Return "", "kill", "stall" (others go on first), "rebalance" (partitions are dealt anew), "land" or "retry".
 
-        The last means that an answer is lost, and happens only where `retry`.
+        "land": everything that was late lands. "retry": an answer is lost; only where `retry`.
         """
         ...
 
@@ -123,6 +123,9 @@ class Chaos:
             raise RetryError(name)
         if what == "rebalance":
             self.rebalance()
+            return
+        if what == "land":
+            self.land_all()
             return
         self._stalled = True
         try:

@@ -5,8 +5,8 @@ It behaves as the real one does (tests/consumers/test_log_reader_kafka.py holds 
   Records before the committed offset are deleted at once, or never; to read where there are none is an error.
 - A group has a generation and its members' ids. A rebalance begins a new generation; who is not asked is no member any
   more, and does not know. A static member that starts again takes its former self's place, under a new id.
-- A commit is taken if its generation and member id are the group's now, whatever partition it is for. It may be lost, be
-  taken although the answer is lost, or arrive when nobody waits for it any more.
+- A commit is taken if its generation and member id are the group's now, whatever partition it is for. It may be lost,
+  be taken although the answer is lost, or arrive when nobody waits for it any more.
 - One batch a partition is in flight; one that was given up may arrive later.
 """
 
@@ -44,8 +44,8 @@ class SimulatedKafka:
     """One topic and one group. `holes` are how many offsets are left out, one number before and one behind each batch.
 
     With `static` members their names are instance ids. With `prompt` a member's own thread hears of a rebalance at
-    once, whatever its worker does just then; without, when the worker asks the second time. `no_answer` is what a client
-    gets whose commit has none: the time is over, or the connection gone.
+    once, whatever its worker does just then; without, when the worker asks the second time. `no_answer` is what a
+    client gets whose commit has none: the time is over, or the connection gone. A log that `keeps` deletes no record.
     """
 
     fenced_by_member = True

@@ -28,6 +28,7 @@ from consumers.log_reader.port import FencedError, Registered
 from consumers.pipeline import Rules
 from consumers.worker import PartitionWorker
 from ingest import forwarder
+from schemas.validate import Limits
 
 KAFKA = partial(SimulatedKafka, 2, holes=(0, 1, 0, 0, 3))
 KEEPING = partial(KAFKA, keeps=True)  # retention would stop many a mutant before it does harm
@@ -144,14 +145,20 @@ def a_refusal_is_not_heard(patch: pytest.MonkeyPatch) -> None:
 
 def places_are_remembered(patch: pytest.MonkeyPatch) -> None:
     """A member that gets a partition again goes on where it stood, without asking what is committed."""
-    fetch = SimulatedCoordinator.fetch_committed_offsets
+    fetch, commit = SimulatedCoordinator.fetch_committed_offsets, GroupMember.commit
+    known: dict[tuple[SimulatedCoordinator, TopicPartition], Committed] = {}
 
     async def remembered(self: SimulatedCoordinator, partitions: Any) -> Any:
-        known = self.__dict__.setdefault("known", {})
-        known.update(await fetch(self, [tp for tp in partitions if tp not in known]))
-        return {tp: known[tp] for tp in partitions if tp in known}
+        fetched = await fetch(self, [tp for tp in partitions if (self, tp) not in known])
+        known.update({(self, tp): committed for tp, committed in fetched.items()})
+        return {tp: known[self, tp] for tp in partitions if (self, tp) in known}
+
+    async def remembering(self: GroupMember, log: KafkaPartitionLog, offset: int, metadata: str) -> None:
+        await commit(self, log, offset, metadata)
+        known[self._consumer._coordinator, TopicPartition("hits", log.partition)] = Committed(offset, metadata)
 
     patch.setattr(SimulatedCoordinator, "fetch_committed_offsets", remembered)
+    patch.setattr(GroupMember, "commit", remembering)
 
 
 def state_outlives_its_assignment(patch: pytest.MonkeyPatch) -> None:
@@ -187,36 +194,57 @@ def todays_rules(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PartitionWorker, "_rules_of", lambda self, _: self._todays)
 
 
-def _on_kafka(line: str, without: Callable[[pytest.MonkeyPatch], None], needs: str, **how: Any) -> Guard:
-    return Guard(line, without, needs, "drawn", {"log_of": partial(KEEPING, **how)})
+def _on_kafka(
+    line: str,
+    without: Callable[[pytest.MonkeyPatch], None],
+    needs: str,
+    first_seed: int = 0,
+    *,
+    stops: bool = False,
+    **broker: Any,
+) -> Guard:
+    return Guard(line, without, needs, "drawn", {"log_of": partial(KEEPING, **broker)}, first_seed, stops)
 
 
 KAFKA_GUARDS = (
-    _on_kafka("A commit is fenced at all.", no_generation, "stall"),
+    _on_kafka("A commit is fenced at all.", no_generation, "stall", 30),
     _on_kafka(
         "A commit is fenced by the assignment its batch came with.",
         commits_as_the_member_is_today,
         "stall at find the coordinator",
+        10,
         prompt=True,
     ),
     _on_kafka(
         "A static member that starts again is another member.",
         instance_instead_of_member,
-        "kill at commit, kill",
+        "kill at commit * block 0, land at insert events*, kill at insert batches*",
+        20,
         static=True,
     ),
-    _on_kafka("A member whose commit got no answer leaves.", goes_on_after_a_commit_without_answer, "retry at commit"),
+    _on_kafka(
+        "A member whose commit got no answer leaves.",
+        goes_on_after_a_commit_without_answer,
+        "retry at commit * block 0, land at insert events*, kill at insert batches*",
+        80,
+    ),
     _on_kafka(
         "A commit that got no answer is not sent again.",
         sends_a_commit_again,
-        "retry at commit, kill",
+        "retry at commit * block 0, pass at insert batches*, land at insert events*, kill at insert batches*",
+        75,
         no_answer=KafkaConnectionError,
     ),
     _on_kafka("The batch's end stands in the commit's metadata.", the_end_is_not_in_the_commit, "kill"),
     _on_kafka("Offsets have holes: an end is an offset.", the_end_is_a_count, "kill"),
     _on_kafka("The batch, not the offset behind it, is committed.", acknowledged_when_it_is_registered, "kill"),
-    _on_kafka("A worker whose commit is refused does not insert.", a_refusal_is_not_heard, "stall"),
-    _on_kafka("What is committed is read at every assignment.", places_are_remembered, "rebalance"),
+    _on_kafka("A worker whose commit is refused does not insert.", a_refusal_is_not_heard, "stall", 30),
+    _on_kafka(
+        "What is committed is read at every assignment.",
+        places_are_remembered,
+        "rebalance",
+        stops=True,
+    ),
     _on_kafka("An assignment that is over takes its state with it.", state_outlives_its_assignment, "rebalance"),
     _on_kafka("One batch of a partition is in flight.", two_batches_in_flight, ""),
     _on_kafka("After a time-out the forwarder starts from the cursor.", going_on_after_a_time_out, "retry"),

@@ -25,6 +25,7 @@ from consumers.batch import Batch
 from consumers.batch_rules import BatchRules
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
+from consumers.log_reader.port import Record
 from consumers.pipeline import Rules, finish, prepare
 from consumers.rows import event_columns
 from consumers.session_state import SessionState
@@ -44,6 +45,7 @@ RULES = WorkerRules(
     batch_age_s_max=0.5,
     recovery_age_ms_max=30 * MINUTE_MS,
 )
+TWO_PARTITIONS = partial(SimulatedLog, 2)
 ROUNDS_MAX = 400
 STALL_ROUNDS = 4
 KEPT = ("inserted", "rejected", "duplicate", "filtered")
@@ -77,8 +79,8 @@ class SimulatedClient:
 class World:
     """Runs `scripts`, one per collector, under `plan`. `random` draws who acts next; without, all act in turn.
 
-    Workers start with one of `rules` after the other. After every death everything stands still for `outage_s`; what was under way lands before it is over, and with
-    `outage_forgets` ClickHouse knows no token any more.
+    Workers start with one of `rules` after the other. After every death everything stands still for `outage_s`; what
+    was under way lands before it is over, and with `outage_forgets` ClickHouse knows no token any more.
     """
 
     store_of: Callable[..., Any] = ClickHouseStore
@@ -90,7 +92,7 @@ class World:
         plan: Plan,
         *,
         members: Sequence[str] = ("one", "two"),
-        log_of: Callable[[Chaos], Any] = partial(SimulatedLog, 2),
+        log_of: Callable[[Chaos], Any] = TWO_PARTITIONS,
         rules: Sequence[WorkerRules] = (RULES,),
         window: int = 100_000,
         random: Random | None = None,
@@ -299,7 +301,7 @@ class World:
             firsts = {name_of(record.value): record for record in reversed(here)}
             records = sorted(firsts.values(), key=lambda record: record.offset)
             state = SessionState(RULES.session, 1 << 60)
-            for rules, run in groupby(records, lambda record: self._rules_at(partition, record.offset)):
+            for rules, run in groupby(records, partial(self._rules_at, partition)):
                 state.rule = rules.session
                 batch = Batch("hits", partition, 0, 0, BASE_MS, list(run))
                 loaded = finish(
@@ -320,9 +322,10 @@ class World:
                     counts.update({(count.spool_id, name): getattr(count, name) for name in KEPT})
         return events, rejected, +counts
 
-    def _rules_at(self, partition: int, offset: int) -> WorkerRules:
+    def _rules_at(self, partition: int, record: Record) -> WorkerRules:
         """The rules that the batch of a record was registered under."""
-        of_batch = (batch.rules for batch in self.log.history[partition] if batch.first <= offset <= batch.last)
+        batches = self.log.history[partition]
+        of_batch = (batch.rules for batch in batches if batch.first <= record.offset <= batch.last)
         return self._rules.get(next(of_batch, ""), RULES)
 
     def _check_view(self) -> None:
