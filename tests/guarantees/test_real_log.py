@@ -36,7 +36,8 @@ def test_ten_thousand_real_lines(tmp_path):
     stored = {row["event_id"]: row for row in rows}
     _check_same_sessions(lines, stored)
     agree = sum(
-        crawleruseragents.is_crawler(line.user_agent.decode("latin-1")) == (stored[f"line-{line.number}"]["bot_reason"] == "agent")
+        crawleruseragents.is_crawler(line.user_agent.decode("latin-1"))
+        == (stored[f"line-{line.number}"]["bot_reason"] == "agent")
         for line in lines
     )
     assert agree / LINES >= 0.97
