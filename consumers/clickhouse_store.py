@@ -36,6 +36,7 @@ _RESUME_NEWEST = """
 SELECT toUnixTimestamp64Milli(max(received_at)), count() FROM events
 WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64}"""
 
+# The middle sum of sumMap keeps the latest minute there: a key whose sums are all 0 is dropped.
 _SESSIONS = """
 SELECT
     site, visitor_id, session_id,
@@ -48,7 +49,7 @@ SELECT
      any(click_id_type)],
     arraySlice(
         arraySort(groupArrayIf((log_offset, event_name, event_id, source = 'server'), event_id != '')), -{ids:Int64}),
-    sumMap([intDiv(toUnixTimestamp64Milli(ts), 60000)], [toUInt64(1)]).2[-1]
+    sumMap([intDiv(toUnixTimestamp64Milli(ts), 60000)], [toUInt64(1)], [toUInt64(source != 'server')]).3[-1]
 FROM events
 WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64} AND visitor_id != 0
   AND """

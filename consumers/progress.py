@@ -138,8 +138,12 @@ def _caches() -> Iterator[Metric]:
         "hitstream_worker_cache_misses", "Answers an enrichment cache did not have.", labels=["cache"]
     )
     entries = GaugeMetricFamily("hitstream_worker_cache_entries", "Entries in an enrichment cache.", labels=["cache"])
+    bounds = GaugeMetricFamily(
+        "hitstream_worker_cache_entries_max", "Entries that an enrichment cache holds at most.", labels=["cache"]
+    )
     for name, info in cache_info().items():
+        bounds.add_metric([name], info.maxsize or 0)
         hits.add_metric([name], info.hits)
         misses.add_metric([name], info.misses)
         entries.add_metric([name], info.currsize)
-    yield from (hits, misses, entries)
+    yield from (hits, misses, entries, bounds)

@@ -47,7 +47,7 @@ class Session(msgspec.Struct):
 
     `opened_at` is the opener's log offset, which orders a partition's sessions by their opening. `campaign` is the
     opener's set of utm values and click id. `event_ids` holds the keys of the last events with an id, oldest first.
-    `minute_events` counts the events in the minute of `last_ts`.
+    `minute_events` counts the events in the minute of `last_ts`, those that a server sent left out.
     """
 
     id: int
@@ -102,8 +102,10 @@ def holds(session: Session, key: EventKey) -> bool:
 def add(session: Session, ts: int, key: EventKey, rule: SessionRule) -> None:
     """Stretch the session over `ts`, count its minute, and remember the event's key if it has an id."""
     minutes_on = ts // MINUTE_MS - session.last_ts // MINUTE_MS
-    if minutes_on >= 0:
-        session.minute_events = 1 if minutes_on else session.minute_events + 1
+    if minutes_on > 0:
+        session.minute_events = 0
+    if minutes_on >= 0 and not key[2]:
+        session.minute_events += 1
     session.first_ts = min(session.first_ts, ts)
     session.last_ts = max(session.last_ts, ts)
     if key[1]:
@@ -119,7 +121,7 @@ def is_too_fast(session: Session, ts: int, rule: SessionRule) -> bool:
 
     Calendar minutes of event time count, and of a session the latest one alone: so it is a function of the session's
     rows before, in log order, and one number more is all that must be known of them. What comes late for an earlier
-    minute is never too fast.
+    minute is never too fast. What a server sent does not count: a shop may send a day's orders at once.
     """
     limit = rule.events_per_minute_max
     return 0 < limit < session.minute_events and ts // MINUTE_MS == session.last_ts // MINUTE_MS

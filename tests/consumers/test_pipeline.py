@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.sessions_reference import CAMPAIGN_FIELDS, NO_SESSION, sessions
+from support.sessions_reference import CAMPAIGN_FIELDS, NO_SESSION, sessions, too_fast
 from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, hit, records
 
@@ -24,7 +24,7 @@ from schemas.session import SessionRule
 from schemas.validate import Limits
 
 RULES = Rules(Limits(), {})
-RULE = SessionRule()
+RULE = SessionRule(events_per_minute_max=1)
 slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -218,7 +218,7 @@ def stream(parts):
 
 
 def check_sessions(rows, of_sites=MappingProxyType({})):
-    """Stored sessions are the reference's; the campaign that an event carried is read from its page's URL."""
+    """Stored sessions and rates are the references'; the campaign that an event carried is read from its page's URL."""
     carried_rows = [row | dict.fromkeys(CAMPAIGN_FIELDS, "") | carried(row) for row in rows]
     places, opened = sessions(carried_rows, of_sites=of_sites)
     names = {}
@@ -231,6 +231,8 @@ def check_sessions(rows, of_sites=MappingProxyType({})):
         assert row["session_start"] == opened[place].opened_ts
         assert tuple(row[name] for name in CAMPAIGN_FIELDS) == opened[place].campaign
     assert len(set(names.values())) == len(opened)
+    labelled = {place for place, row in enumerate(rows) if row["bot_reason"]}
+    assert labelled == too_fast(rows, places, RULE.events_per_minute_max)
 
 
 def carried(row):
@@ -245,7 +247,7 @@ def test_sessions_equal_the_reference(parts):
     check_sessions(run(stream(parts)).clickhouse.rows("events"))
 
 
-BLOG = SessionRule(gap_ms=6 * HOUR_MS, length_ms_max=3 * DAY_MS)
+BLOG = msgspec.structs.replace(RULE, gap_ms=6 * HOUR_MS, length_ms_max=3 * DAY_MS)
 OF_SITES = msgspec.structs.replace(RULE, sites={"blog": BLOG})
 
 
@@ -272,14 +274,15 @@ def test_long_streams_with_lookups(seed):
     random = Random(seed)
     now, values = BASE_MS, []
     for seq in range(300):
-        now += random.choice((0, 1, 60_000, RULE.gap_ms, RULE.gap_ms + 1, 3 * HOUR_MS))
+        now += random.choice((0, 1, 1, 60_000, RULE.gap_ms, RULE.gap_ms + 1, 3 * HOUR_MS))
         t = now - random.choice((0, 0, 0, RULE.gap_ms, DAY_MS, random.randrange(6 * DAY_MS)))
         url = "https://shop.example/?" + random.choice(("", "", "", "utm_source=a", "utm_source=b", "gclid=1"))
         params = {"u": url, "t": t, "id": str(random.randrange(60)), "e": random.choice(("A", "B"))}
         if random.random() < 0.05:
             params["v"] = "wrong"
-        values.append(hit(seq, visitor=random.randrange(4), at=now, params=params))
-    rule = SessionRule(event_ids_max=5)
+        source = random.choice(("pixel", "pixel", "server"))
+        values.append(hit(seq, visitor=random.randrange(4), at=now, params=params, source=source))
+    rule = msgspec.structs.replace(RULE, event_ids_max=5)
     whole = run(values, keep_ms=10_000 * DAY_MS, rule=rule)
     cuts = random.sample(range(300), 40)
     evicted = run(values, cuts, keep_ms=0, rule=rule)
@@ -288,6 +291,7 @@ def test_long_streams_with_lookups(seed):
     assert evicted.looked_up > 0
     assert evicted.rows() == rebuilt.rows() == whole.rows()
     check_sessions(whole.clickhouse.rows("events"))
+    assert any(row["bot_reason"] for row in whole.clickhouse.rows("events"))
     view, stored = Counter(), Counter()
     for row in evicted.clickhouse.rows("session_parts"):
         view[row["session_id"]] += row["events"]

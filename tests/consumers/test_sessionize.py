@@ -147,7 +147,15 @@ def test_a_rate_replaces_no_other_reason_and_servers_have_none():
     assert not visit.see(source="server").is_bot
     assert visit.see().bot_reason == "rate"
     assert not visit.see(visitor=8).is_bot
+    assert not visit.see(visitor=9, source="server").is_bot
+    assert not visit.see(visitor=9).is_bot, "the server's does not count"
     assert not visit.see(visitor=0).is_bot
+
+
+def test_a_site_with_its_own_rule_has_its_own_limit():
+    visit = Visit(SessionRule(events_per_minute_max=1, sites={"blog": SessionRule(events_per_minute_max=2)}))
+    labels = [(site, visit.see(site=site).bot_reason) for site in ("shop", "blog", "shop", "blog", "blog")]
+    assert labels == [("shop", ""), ("blog", ""), ("shop", "rate"), ("blog", ""), ("blog", "rate")]
 
 
 def test_without_a_limit_nothing_is_too_fast(visit):

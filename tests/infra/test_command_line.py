@@ -252,13 +252,15 @@ def test_worker_rules_are_the_settings():
 
 def test_a_site_may_have_its_own_session_rule_and_so_may_those_without_a_table():
     sites = {"slow": {"session_gap_s": 7200}, "long": {"session_length_s_max": 172_800}, "plain": {}}
-    session = worker_rules(load(session_gap_s=60, sites=sites, default_site={"session_gap_s": 600})).session
+    given = load(session_gap_s=60, bot_events_per_minute_max=9, sites=sites, default_site={"session_gap_s": 600})
+    session = worker_rules(given).session
     assert {site: (session.of(site).gap_ms, session.of(site).length_ms_max) for site in (*sites, "other")} == {
         "slow": (7_200_000, 86_400_000),
         "long": (60_000, 172_800_000),
         "plain": (60_000, 86_400_000),
         "other": (600_000, 86_400_000),
     }
+    assert {rule.events_per_minute_max for rule in session.every()} == {9}, "of a site with its own rule as well"
 
 
 @pytest.mark.parametrize(

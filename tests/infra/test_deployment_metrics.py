@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.box import Box, free_ports
 from support.programs import needed
 
+from consumers.enrich.caches import CACHES
+
 INFRA = Path(__file__).parents[2] / "infra"
 NAME = re.compile(r"\b(?:hitstream|process)_[a-z0-9_]+\b")
 HITS = 200
@@ -79,6 +81,10 @@ def test_a_box_says_what_its_worker_and_its_clickhouse_do(box):
     assert value(families, "hitstream_clickhouse_queries_total") > 0
     assert value(families, "hitstream_worker_cache_hits_total", cache="agent") > HITS / 2
     assert value(families, "hitstream_worker_cache_entries", cache="page") >= 7
+    for figure in ("hits_total", "misses_total", "entries", "entries_max"):
+        samples = [one for family in families.values() for one in family.samples]
+        labels = {one.labels["cache"] for one in samples if one.name == f"hitstream_worker_cache_{figure}"}
+        assert labels == set(CACHES), figure
 
 
 def test_every_name_in_alerts_and_dashboard_is_exposed_and_labels_are_closed_sets(box):

@@ -25,6 +25,7 @@ UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_conte
 CAMPAIGN_FIELDS = (*UTM_FIELDS, "click_id", "click_id_type")
 GAP_MS = 1_800_000
 LENGTH_MS = 86_400_000
+MINUTE_MS = 60_000
 
 Row = Mapping[str, Any]
 
@@ -76,6 +77,27 @@ def sessions(
         session.rows += 1
         session_of_row[i] = found
     return session_of_row, opened
+
+
+def too_fast(rows: Sequence[Row], session_of_row: Sequence[int], per_minute_max: int) -> set[int]:
+    """Return the indexes of rows that come too fast (docs/enrichment.md, "Bots": `rate`).
+
+    Of a session's rows in log order, one is beyond the limit in its latest calendar minute of event time so far. Rows
+    that a server sent (`source`) neither count nor are too fast.
+    """
+    found = set()
+    before: dict[int, list[Row]] = {}
+    for i in sorted(range(len(rows)), key=lambda i: (rows[i]["log_partition"], rows[i]["log_offset"])):
+        if session_of_row[i] == NO_SESSION:
+            continue
+        theirs = before.setdefault(session_of_row[i], [])
+        theirs.append(rows[i])
+        minute = rows[i]["ts"] // MINUTE_MS
+        here = [row for row in theirs if row["ts"] // MINUTE_MS == minute and row.get("source") != "server"]
+        is_latest = minute == max(row["ts"] for row in theirs) // MINUTE_MS
+        if is_latest and len(here) > per_minute_max and rows[i].get("source") != "server":
+            found.add(i)
+    return found
 
 
 def _session_to_join(opened: list[Session], theirs: list[int], ts: int, gap_ms: int, length_ms: int) -> int | None:

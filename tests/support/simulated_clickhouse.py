@@ -188,7 +188,7 @@ class SimulatedClickHouse:
 
 
 def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]:
-    first = rows[0]
+    first, latest = rows[0], max(row["ts"] for row in rows) // 60_000
     names = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id", "click_id_type")
     with_id = [
         (row["log_offset"], row["event_name"], row["event_id"], row["source"] == "server")
@@ -204,7 +204,7 @@ def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]
         first["channel"],
         [first[name] for name in names],
         with_id[-ids:],
-        max(Counter(row["ts"] // 60_000 for row in rows).items())[1],
+        sum(row["ts"] // 60_000 == latest and row["source"] != "server" for row in rows),
     )
 
 

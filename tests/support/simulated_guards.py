@@ -102,6 +102,17 @@ def rebuild_cut_by_row_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClickHouseStore, "sessions", cut)
 
 
+def minutes_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A rebuilt session does not know how many events its latest minute had."""
+    sessions = ClickHouseStore.sessions
+
+    def forgetting(store: ClickHouseStore, *place: Any, **which: Any) -> Any:
+        found = sessions(store, *place, **which)
+        return [(key, msgspec.structs.replace(session, minute_events=1)) for key, session in found]
+
+    patch.setattr(ClickHouseStore, "sessions", forgetting)
+
+
 def session_id_drawn(patch: pytest.MonkeyPatch) -> None:
     """A session's id is drawn when it is opened."""
     draw = count(1)
@@ -217,6 +228,7 @@ GUARDS = (
     Guard(
         "A rebuild cut by row time loses the late row that opened a session.", rebuild_cut_by_row_time, "kill", "aged"
     ),
+    Guard("(issue 5) A bot's rate is counted from a restart on.", minutes_forgotten, "kill", "drawn"),
     Guard("A session id drawn at forming differs after a half-done batch.", session_id_drawn, "kill", "drawn"),
     Guard("A restarted spool numbers from 0 under the old id.", numbers_from_0_under_the_old_id, "kill", "small"),
     Guard(

@@ -38,7 +38,7 @@ from schemas.validate import Limits
 
 RULES = WorkerRules(
     rules=Rules(Limits(), {}),
-    session=SessionRule(event_ids_max=4),
+    session=SessionRule(event_ids_max=4, events_per_minute_max=2),
     session_keep_ms=0,
     batch_rows_max=3,
     batch_bytes_max=1 << 20,
