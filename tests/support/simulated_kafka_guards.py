@@ -13,7 +13,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.commit import OffsetCommitRequest
-from consumers.validate import Limits
 from support.guard_search import Guard
 from support.simulated_hits import DAY_MS
 from support.simulated_kafka import SimulatedKafka, SimulatedProducer
