@@ -23,7 +23,8 @@ VISITOR = b"00000000000000ab"
 NOW = int(time.time())
 BIRTH = NOW - 5000
 COOKIE = b"Cookie: _hs=%b.%d\r\n" % (VISITOR, BIRTH)
-LINKS = Links(load(sites=SITES, link_ttl_s=60))
+TTL_S = 3600  # longer than the tests take
+LINKS = Links(load(sites=SITES, link_ttl_s=TTL_S))
 LINK = LINKS.parameter("shop", VISITOR, BIRTH, NOW)
 SIGNATURE = LINK.rpartition(".")[2]
 LINK_IN = re.compile(r"[?&]hsl=([^&#]*)")
@@ -100,7 +101,7 @@ def test_who_arrives_goes_on_as_the_same_visitor(tmp_path):
     run(main)
 
 
-def forged(visitor="00000000000000ab", birth_s=BIRTH, expires_s=NOW + 60, sig=SIGNATURE):
+def forged(visitor="00000000000000ab", birth_s=BIRTH, expires_s=NOW + TTL_S, sig=SIGNATURE):
     return f"{visitor}.{birth_s}.{expires_s}.{sig}"
 
 
@@ -108,7 +109,7 @@ NOT_TAKEN = {
     "nothing": "",
     "another visitor": forged(visitor="00000000000000cd"),
     "another birth": forged(birth_s=BIRTH - 1),
-    "more time": forged(expires_s=NOW + 61),
+    "more time": forged(expires_s=NOW + TTL_S + 1),
     "another signature": forged(sig="A" * 22),
     "cut": LINK[:-1],
     "longer": LINK + "A",
@@ -116,7 +117,7 @@ NOT_TAKEN = {
     "padded": LINK + "==",
     "a target's signature": forged(sig=signature(KEY, "shop", forged())[:22]),
     "another site's": LINKS.parameter("blog", VISITOR, BIRTH, NOW),
-    "expired": LINKS.parameter("shop", VISITOR, BIRTH, NOW - 100),
+    "expired": LINKS.parameter("shop", VISITOR, BIRTH, NOW - TTL_S - 100),
     "no visitor": LINKS.parameter("shop", b"0" * 16, BIRTH, NOW),
     "born in two days": LINKS.parameter("shop", VISITOR, NOW + 2 * 86_400, NOW),
     "the second of two": f"x&hsl={LINK}",
@@ -160,6 +161,7 @@ def test_it_holds_until_it_expires():
         ("hsl", ""),
         ("ahsl=1&hsla=2&&b", "ahsl=1&hsla=2&&b"),
     ],
+    ids=["alone", "between", "repeated", "without a value", "longer names"],  # the link holds the time
 )
 def test_it_leaves_no_trace_in_a_pages_query(query, left):
     assert split_page(f"https://b.example/?{query}#x").query == left
