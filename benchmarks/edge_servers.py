@@ -203,9 +203,8 @@ class Arrived:
 
 def make_topic(kafka: str, topic: str) -> None:
     """Make a topic and wait for it."""
-    AdminClient({"bootstrap.servers": kafka}).create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(
-        ANSWER_S_MAX
-    )
+    admin = AdminClient({"bootstrap.servers": kafka})  # must live until the answer has come
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(ANSWER_S_MAX)
 
 
 class EchoProtocol(asyncio.Protocol):
