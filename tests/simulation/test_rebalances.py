@@ -18,7 +18,7 @@ from support.simulation import FORMS, run, run_all, run_drawn, seeds
 
 HOLES = (0, 1, 0, 0, 3)
 LATE = (None, 0, 4, 40)
-SEEDS = range(40)
+SEEDS = range(20)
 SEEDS_SOAK = range(1000, 11_000)
 KINDS = ("kill", "kill", "stall", "retry", "rebalance")
 QUIET_FROM = 1500
