@@ -1,8 +1,9 @@
 """The whole protocol under crashes: the real forwarder, spools, worker and store; log and ClickHouse in memory.
 
-Exhaustive on a small case: a death at every step (what it leaves of a request is lost, lands at once, or later), a
-stall at every step (a zombie, where it is a worker), a lost answer at every step, and pairs of these. Random on larger
-ones: `SIMULATION_SEED=n` runs just that seed. Every failure names its seed or steps, and all that happened.
+On a small case: a death at every step (what it leaves of a request is lost, lands at once, or later), a stall at every
+step (a zombie, where it is a worker), a lost answer at every step, and pairs of these; of the longer lists `make test`
+runs some, the soak all. Random on larger ones: `SIMULATION_SEED=n` runs just that seed. Every failure names its seed or
+steps, and all that happened.
 """
 
 from functools import partial
@@ -13,82 +14,79 @@ from support.simulated_chaos import Drawn, Fixed
 from support.simulated_log import SimulatedLog
 from support.simulated_traffic import drawn, replays
 from support.simulated_world import World
-from support.simulation import run, run_all, run_drawn, seeds
+from support.simulation import FORMS, run, run_all, run_drawn, seeds
 
 LATE = (None, 0, 1, 4, 15)
-SEEDS = range(100)
+SEEDS = range(30)
 SEEDS_SOAK = range(1000, 21_000)
-PAIRS = 400
+
+some_or_all = pytest.mark.parametrize("at_most", FORMS)
 
 
-@pytest.mark.parametrize("members", [("one",), ("one", "two")])
-@pytest.mark.parametrize("late", LATE)
-def test_a_death_at_every_step(data_dirs, late, members):
-    steps = run(data_dirs(), Fixed(), members=members)
+def test_a_death_at_every_step(data_dirs):
+    steps = run(data_dirs(), Fixed())
     assert steps > 80
-    run_all(data_dirs, [Fixed({step: late}) for step in range(1, steps + 20)], members=members)
+    run_all(data_dirs, [Fixed({step: None}) for step in range(1, steps + 20)], None)
 
 
+@some_or_all
+@pytest.mark.parametrize("members", [("one",), ("one", "two")])
+def test_a_death_at_every_step_whatever_is_late(data_dirs, at_most, members):
+    steps = run(data_dirs(), Fixed(), members=members)
+    plans = [Fixed({step: late}) for step in range(1, steps + 20) for late in LATE]
+    run_all(data_dirs, plans, at_most, members=members)
+
+
+@some_or_all
 @pytest.mark.parametrize("outage_forgets", [False, True])
-def test_a_death_at_every_step_and_a_long_outage_after_it(data_dirs, outage_forgets):
+def test_a_death_at_every_step_and_a_long_outage_after_it(data_dirs, at_most, outage_forgets):
     """Past `recovery_age_max` a batch is healed, whether the engine still knows its token or not."""
     steps = run(data_dirs(), Fixed())
     plans = [Fixed({step: late}) for step in range(1, steps + 20) for late in (None, 0)]
     pairs = [Fixed({step: None, step + behind: None}) for step in range(1, steps + 1) for behind in (4, 9)]
-    run_all(data_dirs, plans + pairs, outage_s=3600, outage_forgets=outage_forgets)
+    run_all(data_dirs, plans + pairs, at_most, outage_s=3600, outage_forgets=outage_forgets)
 
 
 def test_a_stall_at_every_step(data_dirs):
     steps = run(data_dirs(), Fixed())
-    run_all(data_dirs, [Fixed(stalls=(step,)) for step in range(1, steps + 1)])
+    run_all(data_dirs, [Fixed(stalls=(step,)) for step in range(1, steps + 1)], None)
 
 
 def test_a_lost_answer_at_every_step(data_dirs):
     steps = run(data_dirs(), Fixed())
-    run_all(data_dirs, [Fixed(retries={step: None}) for step in range(1, steps + 1)])
+    run_all(data_dirs, [Fixed(retries={step: None}) for step in range(1, steps + 1)], None)
 
 
-def test_a_stall_and_a_death_while_others_act(data_dirs):
+@some_or_all
+def test_a_stall_and_a_death_while_others_act(data_dirs, at_most):
     steps = run(data_dirs(), Fixed())
     pairs = [(stall, stall + behind) for stall in range(1, steps + 1) for behind in (1, 6, 17, 30)]
-    run_all(data_dirs, [Fixed({death: 4}, stalls=(stall,)) for stall, death in pairs])
+    run_all(data_dirs, [Fixed({death: 4}, stalls=(stall,)) for stall, death in pairs], at_most)
 
 
-@pytest.mark.parametrize("late", [None, 0, 4])
-def test_a_death_at_every_step_of_replays(data_dirs, late):
+@some_or_all
+def test_a_death_a_stall_or_a_lost_answer_at_every_step_of_replays(data_dirs, at_most):
     """Of a rejected hit that is replayed many times, one replay leaves a row, whoever dies when."""
     steps = run(data_dirs(), Fixed(), replays)
-    run_all(data_dirs, [Fixed({step: late}) for step in range(1, steps + 20)], scripts=replays)
+    deaths = [Fixed({step: late}) for step in range(1, steps + 20) for late in (None, 0, 4)]
+    stalls = [Fixed(stalls=(step,)) for step in range(1, steps + 1)]
+    lost = [Fixed(retries={step: None}) for step in range(1, steps + 1)]
+    run_all(data_dirs, deaths + stalls + lost, at_most, scripts=replays)
 
 
-def test_a_stall_and_a_lost_answer_at_every_step_of_replays(data_dirs):
-    steps = run(data_dirs(), Fixed(), replays)
-    run_all(data_dirs, [Fixed(stalls=(step,)) for step in range(1, steps + 1)], scripts=replays)
-    run_all(data_dirs, [Fixed(retries={step: None}) for step in range(1, steps + 1)], scripts=replays)
-
-
-def test_replays_whose_batches_are_healed(data_dirs):
+@some_or_all
+def test_replays_whose_batches_are_healed(data_dirs, at_most):
     steps = run(data_dirs(), Fixed(), replays)
     plans = [Fixed({step: None}) for step in range(1, steps + 20)]
-    run_all(data_dirs, plans, scripts=replays, outage_s=3600, outage_forgets=True)
+    run_all(data_dirs, plans, at_most, scripts=replays, outage_s=3600, outage_forgets=True)
 
 
-def pairs_of_deaths(steps):
-    return [(first, second) for first in range(1, steps + 1) for second in range(first + 1, steps + 30)]
-
-
-def test_pairs_of_deaths(data_dirs):
-    random = Random(1)
-    pairs = random.sample(pairs_of_deaths(run(data_dirs(), Fixed())), PAIRS)
-    run_all(data_dirs, [Fixed({first: random.choice(LATE), second: random.choice(LATE)}) for first, second in pairs])
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
+@some_or_all
 @pytest.mark.parametrize("late", [None, 1])
-def test_every_pair_of_deaths(data_dirs, late):
-    pairs = pairs_of_deaths(run(data_dirs(), Fixed()))
-    run_all(data_dirs, [Fixed({first: late, second: late}) for first, second in pairs])
+def test_pairs_of_deaths(data_dirs, at_most, late):
+    steps = run(data_dirs(), Fixed())
+    pairs = [(first, second) for first in range(1, steps + 1) for second in range(first + 1, steps + 30)]
+    run_all(data_dirs, [Fixed({first: late, second: late}) for first, second in pairs], at_most)
 
 
 def drawn_world(data_dir, seed):

@@ -38,7 +38,7 @@ class Guard(NamedTuple):
     needs: str  # what must happen for it to show: "kill" anywhere, or see InOrder; "": nothing at all
     traffic: str  # which of simulated_traffic shows it
     world: Mapping[str, Any] = {}
-    first_seed: int = 0  # where the search begins: soon before a case that shows it
+    first: int = 0  # the seed or step where the search begins, soon before a case that shows it
     stops: bool = False  # it shows in processes that give up, where others double or lose
 
 
@@ -117,11 +117,11 @@ def _broken(make: Make, data_dir: Path) -> str | None:
 def _cases(guard: Guard) -> Iterator[tuple[str, Make]]:
     """Yield makers of worlds: of a fixed script for every single happening of the kind, of drawn ones for a seed."""
     if guard.traffic == "drawn":
-        for seed in range(guard.first_seed, guard.first_seed + SEEDS_MAX):
+        for seed in range(guard.first, guard.first + SEEDS_MAX):
             yield f"seed {seed}", partial(_random_world, seed=seed, guard=guard)
         return
     scripts = {"small": small, "aged": aged, "replays": replays}[guard.traffic]
-    for step in range(1, STEPS_MAX):
+    for step in range(guard.first or 1, STEPS_MAX):
         plans = {
             "": [Fixed()] if step == 1 else [],
             "kill": [Fixed({step: late}) for late in LATE],

@@ -218,7 +218,7 @@ GUARDS = (
     Guard(
         "A killed worker's insert lands after its successor chose other boundaries.", free_boundaries, "kill", "drawn"
     ),
-    Guard("A zombie does the same after a rebalance.", free_boundaries, "stall", "small"),
+    Guard("A zombie does the same after a rebalance.", free_boundaries, "stall", "small", first=40),
     Guard("Two members register different ends, unfenced.", unfenced, "stall", "drawn"),
     Guard("Marks rebuilt from `events` forget rejected and duplicate hits.", marks_from_events, "kill", "drawn"),
     Guard(
@@ -226,7 +226,11 @@ GUARDS = (
     ),
     Guard("Expiry at the end of a batch makes sessions depend on boundaries.", expiry_by_batch, "", "drawn"),
     Guard(
-        "A rebuild cut by row time loses the late row that opened a session.", rebuild_cut_by_row_time, "kill", "aged"
+        "A rebuild cut by row time loses the late row that opened a session.",
+        rebuild_cut_by_row_time,
+        "kill",
+        "aged",
+        first=25,
     ),
     Guard("(issue 5) A bot's rate is counted from a restart on.", minutes_forgotten, "kill", "drawn"),
     Guard("A session id drawn at forming differs after a half-done batch.", session_id_drawn, "kill", "drawn"),
@@ -239,8 +243,10 @@ GUARDS = (
         "(DESIGN 4) After a time-out the forwarder starts from the cursor.", going_on_after_a_time_out, "retry", "small"
     ),
     Guard("The partition count changes while a resend is pending.", partition_count_changes, "kill", "small"),
-    Guard("Other partitions' blocks push a token out of the window.", small_token_window, "kill", "drawn"),
+    Guard("Other partitions' blocks push a token out of the window.", small_token_window, "kill", "drawn", first=18),
     Guard("(issue 4) Replays of one hit in several batches.", replays_known_in_memory_only, "", "replays"),
-    Guard("(issue 4) A batch formed again finds its own replays.", replays_looked_up_anywhere, "kill", "replays"),
+    Guard(
+        "(issue 4) A batch formed again finds its own replays.", replays_looked_up_anywhere, "kill", "replays", first=70
+    ),
     Guard("(issue 4) Replays of one hit in two partitions.", replays_under_a_key_of_their_own, "", "replays"),
 )

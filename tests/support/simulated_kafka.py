@@ -72,6 +72,7 @@ class SimulatedKafka:
         self.ends = dict.fromkeys(self.records, 0)
         self.committed: dict[int, Committed] = {}
         self.history: dict[int, list[Registered]] = defaultdict(list)
+        self.refused = 0
         self.generation = 0
         self.ids: dict[str, str] = {}
         self.shares: dict[str, list[int]] = {}
@@ -130,8 +131,10 @@ class SimulatedKafka:
     def commit(self, commit: Commit) -> int:
         """Take a commit, or refuse it; return Kafka's error code."""
         if self.fenced_by_member and commit.member_id not in self.ids.values():
+            self.refused += 1
             return UNKNOWN_MEMBER
         if commit.generation != self.generation:
+            self.refused += 1
             return ILLEGAL_GENERATION
         committed = Committed(commit.offset, commit.metadata)
         self.committed[commit.partition] = committed

@@ -197,12 +197,12 @@ def _on_kafka(
     line: str,
     without: Callable[[pytest.MonkeyPatch], None],
     needs: str,
-    first_seed: int = 0,
+    first: int = 0,
     *,
     stops: bool = False,
     **broker: Any,
 ) -> Guard:
-    return Guard(line, without, needs, "drawn", {"log_of": partial(KEEPING, **broker)}, first_seed, stops)
+    return Guard(line, without, needs, "drawn", {"log_of": partial(KEEPING, **broker)}, first, stops)
 
 
 KAFKA_GUARDS = (

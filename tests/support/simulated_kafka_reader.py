@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import nullcontext, suppress
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -27,6 +28,12 @@ from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from support.simulated_kafka import SimulatedKafka
+
+
+@cache  # making settings takes longer than a whole run
+def settings_of(partitions: int) -> Settings:
+    """Return the settings of a member."""
+    return Settings(kafka_bootstrap_servers="simulated:1", partitions=partitions)
 
 
 class SimulatedCoordinator:
@@ -119,7 +126,7 @@ class SimulatedKafkaReader:
     def __init__(self, kafka: SimulatedKafka, name: str) -> None:
         self._kafka = kafka
         self._name = name
-        self._settings = Settings(kafka_bootstrap_servers="simulated:1", partitions=kafka.partitions)
+        self._settings = settings_of(kafka.partitions)
         self._tasks: list[Coroutine[Any, Any, None]] = []
         self._late = False
         self._member = self._new_member()
