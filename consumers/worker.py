@@ -7,6 +7,8 @@
 - Registering the next batch acknowledges this one, so it happens only after `load` returned.
 - Rejected records go to the dead letter, where there is one, before any row of their batch is inserted.
 - State is rebuilt from `events` and `batches` before the registered batch, never saved.
+- Rules change between two batches only: what was registered under others is loaded by these first. Then the state is
+  rebuilt, as what it has seen by other rules it must see again by today's.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ class PartitionWorker:
         self._contradictions = 0
         self._marks: Marks | None = None
         self._state = SessionState(rules.session, rules.session_keep_ms)
-        self._done_before = 0
+        self._before: int | None = None  # the offset that the state and the next batch begin at, once recovered
         self._records: list[Record] = []
         self._bytes = 0
         self._since_s = 0.0
@@ -101,6 +103,8 @@ class PartitionWorker:
 
     def step(self) -> bool:
         """Do what is next; return whether there was anything. Raises RetryError, FencedError, FatalError."""
+        if self._batch is None and self._forming is None and self._by.name != self._todays.name:
+            self._marks = None
         if self._marks is None:
             self._recover()
             return True
@@ -109,12 +113,17 @@ class PartitionWorker:
         self._load()
         return True
 
+    def go_by(self, rules: WorkerRules) -> None:
+        """Go by these rules from the next batch on that is not registered yet."""
+        self._rules = rules
+        self._todays = BatchRules.of(rules.rules, rules.session)
+
     def unloaded(self, now_s: float) -> tuple[int, float]:
         """Return the offsets not loaded yet, and the age in seconds of the batch at work; 0 without one.
 
         Raises RetryError, FencedError.
         """
-        at_work = self._batch or (self.log.registered if self._marks is None else None)
+        at_work = self._batch or (self.log.registered if self._before is None else None)
         if at_work:
             return max(self.log.end() - at_work.first, 0), max(now_s - at_work.at_ms / 1000, 0.0)
         if self._records:
@@ -123,13 +132,12 @@ class PartitionWorker:
 
     def _recover(self) -> None:
         """Rebuild the state before the registered batch, and take that batch up again unless it is loaded already."""
-        log = self.log
-        if self._done_before:
-            resume = self._store.resume(log.topic, log.partition, self._done_before)
-            self._rebuild(self._done_before, self._todays, resume)
+        log, todays = self.log, self._todays
+        self._store.keep_rules(todays)
+        if self._before is not None:
+            self._rebuild(self._before, todays, self._store.resume(log.topic, log.partition, self._before))
             return
         registered = log.registered
-        self._store.keep_rules(self._todays)
         before = registered.first if registered else 0
         resume = self._store.resume(log.topic, log.partition, before)
         end = registered.last if registered else -1
@@ -140,7 +148,7 @@ class PartitionWorker:
                 f"batches up to {resume.batch_last}: this log is not the one that filled these tables. Restore "
                 "its directory, or point CLICKHOUSE_URL (or the data directory) at an empty database"
             )
-        batch, by = None, self._todays
+        batch, by = None, todays
         if registered:
             batch = self._reform(registered)
             if self._store.counted(batch) == len(batch.records):
@@ -160,6 +168,7 @@ class PartitionWorker:
             sessions = self._store.sessions(self.log.partition, before, by.session, ended_after_ms=state.horizon_ms)
             state.merge(sessions)
         self._by = by
+        self._before = before
         self._state = state
         self._marks = Marks(resume.marks)
 
@@ -259,8 +268,7 @@ class PartitionWorker:
         self._counters.count(batch, self._loaded)
         self._batch = self._prepared = self._loaded = None
         self._buried = False
-        if self._by is not self._todays:  # what it has seen by other rules it must see again by today's
-            self._marks, self._done_before = None, batch.last + 1
+        self._before = batch.last + 1
 
 
 class Worker:
@@ -280,7 +288,7 @@ class Worker:
         self.progress = Progress()
         self._reader = reader
         self._store = store
-        self._rules = rules
+        self._rules = self._todays = rules
         self._clock_s = clock_s
         self._dead_letter = dead_letter
         self._partitions: dict[int, PartitionWorker] = {}
@@ -295,8 +303,17 @@ class Worker:
         finally:
             self._reader.close()
 
+    def go_by(self, rules: WorkerRules) -> None:
+        """Go by these rules from each partition's next batch on. May be called from another thread."""
+        self._todays = rules
+
     def step(self) -> bool:
         """Let every assigned partition do its next step; return whether any had one."""
+        todays = self._todays
+        if todays is not self._rules:
+            self._rules = todays
+            for worker in self._partitions.values():
+                worker.go_by(todays)
         busy = False
         for worker in self._assigned():
             now_s = self._clock_s()

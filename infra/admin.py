@@ -36,10 +36,14 @@ log = logging.getLogger("hitstream.admin")
 
 
 class Readiness(NamedTuple):
-    """Whether the process can do its work now, and what each part says: "ready" or why not."""
+    """Whether the process can do its work now, and what each part says: "ready" or why not.
+
+    `notes` are of parts that work, but not as somebody may think.
+    """
 
     ready: bool
     processes: Mapping[str, str]
+    notes: Mapping[str, str] = {}
 
 
 class Status(Protocol):
@@ -59,17 +63,20 @@ class Status(Protocol):
 
 
 class ProcessStatus:
-    """The status of this process alone. `why_not` returns "" when it is ready, else the reason in words."""
+    """The status of this process alone. `why_not` returns "" when it is ready, else the reason in words; so `note`."""
 
-    def __init__(self, name: str, registry: CollectorRegistry, why_not: Callable[[], str]) -> None:
+    def __init__(
+        self, name: str, registry: CollectorRegistry, why_not: Callable[[], str], note: Callable[[], str] = str
+    ) -> None:
         self._name = name
         self._registry = registry
         self._why_not = why_not
+        self._note = note
 
     async def readiness(self) -> Readiness:
         """Return the readiness now."""
-        reason = self._why_not()
-        return Readiness(not reason, {self._name: reason or "ready"})
+        reason, note = self._why_not(), self._note()
+        return Readiness(not reason, {self._name: reason or "ready"}, {self._name: note} if note else {})
 
     async def metrics(self) -> bytes:
         """Return the registry's metrics."""
@@ -87,8 +94,9 @@ def admin_app(status: Status, host: str = "") -> web.Application:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        ready, processes = await status.readiness()
-        body = orjson.dumps({"ready": ready, "processes": processes}) + b"\n"
+        ready, processes, notes = await status.readiness()
+        said = {"ready": ready, "processes": processes} | ({"notes": notes} if notes else {})
+        body = orjson.dumps(said) + b"\n"
         return web.Response(status=200 if ready else 503, body=body, content_type="application/json")
 
     async def metrics(_: web.Request) -> web.Response:

@@ -49,9 +49,10 @@ class FleetStatus:
         children = self._supervisor.children
         names = list(children)
         answers = await asyncio.gather(*(self._child_readiness(children[name]) for name in names))
-        processes = dict(zip(names, answers, strict=True))
+        processes = {name: said for name, (said, _) in zip(names, answers, strict=True)}
+        notes = {name: note for name, (_, note) in zip(names, answers, strict=True) if note}
         ready = any(answer == "ready" for name, answer in processes.items() if self._needed(name))
-        return Readiness(ready, processes)
+        return Readiness(ready, processes, notes)
 
     async def metrics(self) -> bytes:
         """Return every child's metrics and the parent's own in one exposition."""
@@ -64,7 +65,7 @@ class FleetStatus:
             PageRow(
                 name,
                 child.state,
-                readiness.processes.get(name, ""),
+                readiness.notes.get(name) or readiness.processes.get(name, ""),
                 child.pid,
                 child.running_s,
                 child.restarts,
@@ -102,17 +103,19 @@ class FleetStatus:
             family.samples = [sample._replace(labels={**sample.labels, LABEL: "parent"}) for sample in family.samples]
         return [up, restarts, *parents]
 
-    async def _child_readiness(self, child: Child) -> str:
+    async def _child_readiness(self, child: Child) -> tuple[str, str]:
+        """Return what a child says of itself, and its note."""
         if not self._served(child.spec.name) or child.process is None:
-            return child.state if not child.last_exit else f"{child.state}: {child.last_exit}"
+            return child.state if not child.last_exit else f"{child.state}: {child.last_exit}", ""
         name = child.spec.name
         status, body = await self._get(name, "/readyz")
         if not status:
-            return "does not answer yet"
+            return "does not answer yet", ""
         try:
-            return str(orjson.loads(body)["processes"][name])
-        except (ValueError, KeyError, TypeError):
-            return f"answers {status}"
+            said = orjson.loads(body)
+            return str(said["processes"][name]), str(said.get("notes", {}).get(name, ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"answers {status}", ""
 
     async def _get(self, name: str, path: str) -> tuple[int, bytes]:
         """Return status and body of a child's answer; (0, b"") when there was none in time."""

@@ -57,8 +57,8 @@ class Collector:
         )
         proxied = bool(settings.trusted_proxies)
         heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits, proxied=proxied)
-        routes = Routes(settings, self._group, counters, heads)
-        self.edge = Edge(self._group, routes, heads, counters)
+        self._routes = Routes(settings, self._group, counters, heads)
+        self.edge = Edge(self._group, self._routes, heads, counters)
         self.edge.limit(limits, TimeLimits(*times, self._sweep_s), settings.connections_max)
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -71,6 +71,10 @@ class Collector:
     def is_ready(self) -> bool:
         """Whether a hit that comes now can be kept."""
         return self._group.ready and not self.edge.stopping
+
+    def take_sites(self, settings: Settings) -> None:
+        """Go by the sites of these settings from the next request on; within the event loop."""
+        self._routes.take_sites(settings)
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket; this process's handle of it is used up."""

@@ -21,6 +21,7 @@ from infra.child import Life
 from infra.command.event_log import open_dead_letter, open_log_reader, open_log_writer
 from infra.command.logs import configure
 from infra.command.run_file import run_directory
+from infra.command.settings_watch import SettingsWatch, SettingsWatchMetrics
 from schemas.errors import FatalError, RetryError
 from schemas.settings import Settings, SettingsError, load
 
@@ -60,6 +61,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _watch(settings: Settings) -> SettingsWatch:
+    """Return a watch of the settings file whose state is a metric."""
+    watch = SettingsWatch(settings)
+    REGISTRY.register(SettingsWatchMetrics(watch))
+    return watch
+
+
 def _collector(given: argparse.Namespace, name: str, settings: Settings, life: Life) -> int:
     from ingest.collector import Collector as RunningCollector
     from ingest.collector import run
@@ -68,6 +76,7 @@ def _collector(given: argparse.Namespace, name: str, settings: Settings, life: L
     from ingest.metrics import CollectorMetrics
 
     running: list[RunningCollector] = []
+    watch = _watch(settings)
 
     def why_not() -> str:
         if life.stop.is_set():
@@ -78,10 +87,19 @@ def _collector(given: argparse.Namespace, name: str, settings: Settings, life: L
 
     def begin(stop: asyncio.Event, counters: Counters) -> None:
         life.set_in_loop(stop)
-        _serve_status(name, settings, CollectorMetrics(counters.as_dict), why_not)
+        _serve_status(name, settings, CollectorMetrics(counters.as_dict), why_not, watch)
+
+    def started(collector: RunningCollector) -> None:
+        running.append(collector)
+        loop = asyncio.get_running_loop()
+
+        def take_up(changed: Settings) -> None:
+            loop.call_soon_threadsafe(collector.take_sites, changed)
+
+        watch.start(take_up)
 
     root = spool_root(settings.data_dir)
-    return run(settings, given.fd, root, begin=begin, ready=running.append)
+    return run(settings, given.fd, root, begin=begin, ready=started)
 
 
 def _forwarder(_: argparse.Namespace, name: str, settings: Settings, life: Life) -> int:
@@ -110,14 +128,15 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
     from consumers.network_files import NetworkFileMetrics
     from consumers.progress import ProgressMetrics, TimedClient
     from consumers.worker import Worker
-    from infra.command.database import open_client
+    from infra.command.database import apply_retention, open_client
     from infra.command.worker_rules import network_files, worker_rules
 
     counters = WorkerCounters()
     files = network_files(settings)
     rules = worker_rules(settings, files)
     why_not: list[Callable[[], str]] = []
-    _serve_status(name, settings, WorkerMetrics(counters), lambda: why_not[0]() if why_not else "starting")
+    watch = _watch(settings)
+    _serve_status(name, settings, WorkerMetrics(counters), lambda: why_not[0]() if why_not else "starting", watch)
     with open_client(settings, exact=True) as client, open_dead_letter(settings) as dead_letter:
         # Last: a member of a consumer group that ends without leaving keeps its partitions idle for a while.
         reader, keeps = open_log_reader(settings, given.slot, given.of, life.stop, counters)
@@ -127,6 +146,13 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
         worker = Worker(reader, store, rules, time.time, counters, dead_letter=dead_letter)
         REGISTRY.register(ProgressMetrics(worker.progress, timed))
         REGISTRY.register(NetworkFileMetrics(files))
+
+        def take_up(changed: Settings) -> None:
+            worker.go_by(worker_rules(changed, files))
+            if given.slot == 0:
+                apply_retention(changed)
+
+        watch.start(take_up)
         worker.run(life.stop)
     return 0
 
@@ -180,11 +206,18 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def _serve_status(name: str, settings: Settings, metrics: Collector, why_not: Callable[[], str]) -> None:
+def _serve_status(
+    name: str,
+    settings: Settings,
+    metrics: Collector,
+    why_not: Callable[[], str],
+    watch: SettingsWatch | None = None,
+) -> None:
     from infra.admin import ProcessStatus, serve_in_thread
 
     REGISTRY.register(metrics)
-    serve_in_thread(name, ProcessStatus(name, REGISTRY, why_not), run_directory(Path(settings.data_dir)))
+    status = ProcessStatus(name, REGISTRY, why_not, lambda: watch.problem if watch else "")
+    serve_in_thread(name, status, run_directory(Path(settings.data_dir)))
 
 
 if __name__ == "__main__":

@@ -91,7 +91,6 @@ def apply_migrations(settings: Settings) -> list[str]:
     only ever switched on.
     """
     from infra.migrate import migrate, set_durability
-    from infra.retention import Retention, set_retention
 
     disk, cluster = settings.sync == "disk", settings.clickhouse_cluster
     if cluster and not settings.clickhouse_url:
@@ -100,9 +99,21 @@ def apply_migrations(settings: Settings) -> list[str]:
         done = migrate(client, cluster=cluster)
         if disk or runs_own_clickhouse(settings):
             set_durability(client, power_loss=disk, cluster=cluster)
-        sites = {name: site.retention_days for name, site in settings.sites.items()}
-        retention = Retention(sites, settings.default_site.retention_days, settings.rejected_retention_days)
-        changed = set_retention(client, retention, cluster)
-        if changed:
-            log.info("rows leave after other times now: %s", ", ".join(changed))
+        _set_retention(settings, client)
     return done
+
+
+def apply_retention(settings: Settings) -> None:
+    """Set on the tables how long rows stay, where that differs. Raises RetryError, FatalError."""
+    with open_client(settings, exact=True) as client:
+        _set_retention(settings, client)
+
+
+def _set_retention(settings: Settings, client: ClickHouse) -> None:
+    from infra.retention import Retention, set_retention
+
+    sites = {name: site.retention_days for name, site in settings.sites.items()}
+    retention = Retention(sites, settings.default_site.retention_days, settings.rejected_retention_days)
+    changed = set_retention(client, retention, settings.clickhouse_cluster)
+    if changed:
+        log.info("rows leave after other times now: %s", ", ".join(changed))

@@ -148,3 +148,63 @@ def test_a_text_of_a_release_with_fewer_rules_gets_their_defaults():
     found = BatchRules.from_text('{"rules":{"limits":{"items_max":3},"domains":{}},"session":{}}')
     assert found.rules == Rules(Limits(items_max=3), {})
     assert found.session == SessionRule()
+
+
+def test_rules_that_change_hold_from_the_next_batch_on_and_lose_nothing():
+    values = [hit(seq, params={"s": "blog" if seq % 2 else "shop"}) for seq in range(8)]
+    box = Box(values)
+    box.log.few = 2
+    box.step(3, after_s=0.4)  # recovered, and two batches' worth of fetching: one is loaded, one is being gathered
+    before = list(box.calls)
+    box.worker.go_by(SHOP_ONLY)
+    box.step(12)
+    registered = [call for call in box.calls if call[0] == "register"]
+    assert box.calls[: len(before)] == before
+    assert registered[-1][2] == 7
+    first_by_new = registered[len([call for call in before if call[0] == "register"])][1]
+    assert box.rows() == [seq for seq in range(8) if seq < first_by_new or seq % 2 == 0]
+    assert 0 < first_by_new < 7
+    assert box.log.registered.rules == BatchRules.of(SHOP_ONLY.rules, SHOP_ONLY.session).name
+    assert len(box.clickhouse.rows("batch_rules")) == 2
+
+
+def test_a_registration_under_way_keeps_its_rules_when_they_change():
+    box = Box([*hits(3), hit(3, params={"s": "blog"})])
+    box.step()
+    box.log.fail["register"] = [RetryError("no answer")]
+    box.step()
+    box.worker.go_by(SHOP_ONLY)
+    box.step(6)
+    assert [call for call in box.calls if call[0] == "register"] == [("register", 0, 2)] * 2 + [("register", 3, 3)]
+    assert len(box.clickhouse.rows("batch_rules")) == 2
+    assert box.rows() == [0, 1, 2]
+
+
+def test_a_worker_that_had_nothing_to_load_yet_goes_by_the_new_rules_from_its_first_batch_on():
+    box = Box([])
+    box.step(2)
+    box.worker.go_by(SHOP_ONLY)
+    box.step()
+    box.log.records = Box([hit(0), hit(1, params={"s": "blog"}), hit(2)]).log.records
+    box.step(3)
+    assert box.rows() == [0, 2]
+    assert [row["reason"] for row in box.clickhouse.rows("rejected")] == ["unknown_site"]
+
+
+def test_sessions_go_on_by_a_rule_that_changes_meanwhile():
+    short = msgspec.structs.replace(RULES, session=SessionRule(gap_ms=60_000))
+    box = Box([hit(seq, at=BASE_MS + seq * 90_000) for seq in range(6)], rules=short)
+    box.step(2)
+    box.worker.go_by(RULES)
+    box.step(4)
+    ids = [row["session_id"] for row in box.clickhouse.rows("events")]
+    assert len(set(ids[:3])) == 3
+    assert len(set(ids[2:])) == 1, "what joins the last session of the old rule does so by the new one"
+
+
+def test_the_same_rules_again_change_nothing():
+    box = Box(hits(6))
+    box.step(2)
+    box.worker.go_by(msgspec.structs.replace(RULES, rules=Rules(Limits(), {})))
+    assert box.step(1)
+    assert box.calls == [("register", 0, 2), ("load", 0, 2), ("register", 3, 5), ("load", 3, 5)]

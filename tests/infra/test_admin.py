@@ -89,15 +89,18 @@ async def answer(session, path, **headers):
 def test_a_process_says_alive_ready_and_its_metrics():
     registry = CollectorRegistry()
     Gauge("hitstream_depth", "Depth.", registry=registry).set(3)
-    reasons = ["the spool is full"]
+    reasons, notes = ["the spool is full"], [""]
 
     async def scene():
-        async with site(ProcessStatus("one", registry, lambda: reasons[0])) as session:
+        async with site(ProcessStatus("one", registry, lambda: reasons[0], lambda: notes[0])) as session:
             assert await answer(session, "/healthz") == (200, "ok\n")
             full = await answer(session, "/readyz")
             assert full == (503, '{"ready":false,"processes":{"one":"the spool is full"}}\n')
             reasons[0] = ""
             assert await answer(session, "/readyz") == (200, '{"ready":true,"processes":{"one":"ready"}}\n')
+            notes[0] = "line 3 is wrong"
+            noted = '{"ready":true,"processes":{"one":"ready"},"notes":{"one":"line 3 is wrong"}}\n'
+            assert await answer(session, "/readyz") == (200, noted)
             assert "hitstream_depth 3.0" in (await answer(session, "/metrics"))[1]
             assert (await answer(session, "/metrics", Host="evil.example"))[0] == 403
             assert (await answer(session, "/"))[0] == 404
@@ -114,7 +117,8 @@ from infra.child import Life
 life = Life(int(sys.argv[1]))
 registry = CollectorRegistry()
 Counter("hitstream_hits", "Hits.", registry=registry).inc(int(sys.argv[4]))
-serve_in_thread(sys.argv[2], ProcessStatus(sys.argv[2], registry, lambda: ""), Path(sys.argv[3]))
+note = f"a note of {sys.argv[2]}"
+serve_in_thread(sys.argv[2], ProcessStatus(sys.argv[2], registry, lambda: "", lambda: note), Path(sys.argv[3]))
 life.stop.wait(60)
 """
 
@@ -137,7 +141,9 @@ def test_a_parent_shows_its_children_merged_and_restarts_counted(tmp_path):
         fleet = FleetStatus("hitstream <up>", supervisor, directory, lambda name: name.startswith("collector"))
         try:
             async with site(fleet) as session:
-                assert '"collector-0":"ready"' in await ready_again(session, ready=True)
+                said = await ready_again(session, ready=True)
+                assert '"collector-0":"ready"' in said
+                assert '"collector-0":"a note of collector-0"' in said
                 supervisor.children["collector-0"].process.kill()
                 await until(lambda: supervisor.children["collector-0"].restarts)
                 await ready_again(session, ready=True)
@@ -155,6 +161,7 @@ def test_a_parent_shows_its_children_merged_and_restarts_counted(tmp_path):
                 assert status == 200
                 assert "hitstream &lt;up&gt;" in page
                 assert "was killed by SIGKILL" in page
+                assert "a note of worker-0" in page
                 assert '<td class="n">12</tr>' in page  # hits of both processes
                 await supervisor.stop(["collector-0"])
                 assert '"worker-0":"ready"' in await ready_again(session, ready=False)
