@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from support.simulated_chaos import Drawn, Fixed
 from support.simulated_log import SimulatedLog
-from support.simulated_traffic import drawn, replays
+from support.simulated_traffic import drawn, over_midnight, replays
 from support.simulated_world import World
 from support.simulation import run, run_all, run_drawn, seeds
 
@@ -65,6 +65,12 @@ def test_a_stall_and_a_lost_answer_at_every_step_of_replays(data_dirs):
     steps = run(data_dirs(), Fixed(), replays)
     run_all(data_dirs, [Fixed(stalls=(step,)) for step in range(1, steps + 1)], scripts=replays)
     run_all(data_dirs, [Fixed(retries={step: None}) for step in range(1, steps + 1)], scripts=replays)
+
+
+@pytest.mark.parametrize("late", [None, 4])
+def test_a_death_at_every_step_of_a_cookieless_visit_across_midnight(data_dirs, late):
+    steps = run(data_dirs(), Fixed(), over_midnight)
+    run_all(data_dirs, [Fixed({step: late}) for step in range(1, steps + 20)], scripts=over_midnight)
 
 
 def test_replays_whose_batches_are_healed(data_dirs):
