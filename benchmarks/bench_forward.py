@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import shutil
 import statistics
 import subprocess
@@ -154,20 +155,20 @@ def measure(root: Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]
             HITSTREAM_ADMIN_PORT="0",
         )
         command = [str(Path(sys.executable).with_name("hitstream")), "forward"]
-        forwarder = stack.enter_context(process(command, env=environment, stderr=subprocess.DEVNULL))
+        forwarder = stack.enter_context(process(command, env=environment, stderr=(root / "forward.log").open("wb")))
         time.sleep(START_S)  # what starting costs is not asked here
         ours = Side(OURS, "ours", kafka, lambda: [forwarder.pid])
         theirs = Side(KCAT, "kcat", kafka, list)
 
         def forward() -> float:
             shutil.copytree(spool, live / "fresh", copy_function=os.link)
-            (live / "fresh").rename(live / "spool" / spool.name)
+            (live / "fresh").rename(live / "spool" / secrets.token_hex(8))  # no id comes twice
             return 0.0
 
         for _ in track(range(rounds + 1), "measuring"):
             ours.measure(hits, forward)
             theirs.measure(hits, lambda: run_kcat(address, "kcat", lines))
-            while (live / "spool" / spool.name).exists():  # drained spools are removed a little later
+            while any(path.is_dir() for path in (live / "spool").iterdir()):  # drained spools go a little later
                 time.sleep(0.05)
         return figures([ours, theirs])
 
