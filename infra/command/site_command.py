@@ -225,7 +225,7 @@ def rotate_keys(
 
 @key_app.command("remove")
 def remove_key(site: Id, key: Annotated[str, typer.Argument(help="The key's id.")]) -> None:
-    """Take a key back at once."""
+    """Take a key back: collectors that run refuse it within seconds."""
     from infra.command import sites
 
     _say(f"key {key!r} of {site!r} is removed from {sites.remove_key(site, key)}; {RELOADED}")
