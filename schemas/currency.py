@@ -1,4 +1,7 @@
-"""ISO 4217: the active currency codes (list one, as amended up to 2025), funds and testing codes left out."""
+"""ISO 4217: the active currency codes (list one, as amended up to 2026); codes of funds, metals and tests left out.
+
+ANG and BGN, which left the list in 2025 and 2026, are kept for events of shops that were slow to change.
+"""
 
 CURRENCIES = frozenset(
     """

@@ -105,6 +105,33 @@ def test_a_database_of_another_kind_is_said(tmp_path):
         PlaceDatabase(path)
 
 
+def _of_another_kind(path):
+    write_database(path, {"192.0.2.0/24": {"autonomous_system_number": 64500}}, "Test-ASN")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_of_another_kind, "a database of type Test-ASN that gives no country"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-40]), "no database in MaxMind's format"),
+        (lambda path: path.write_bytes(path.read_bytes()[40:]), "damaged"),
+        (lambda path: path.unlink(), "No such file or directory"),
+        (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
+    ],
+    ids=["another kind", "its end is missing", "its beginning is missing", "gone", "a directory"],
+)
+def test_what_replaces_a_database_in_force_and_cannot_be_used_leaves_it_in_force(path, said, spoil, why):
+    files = NetworkFiles(path)
+    spoil(path)
+    for _ in range(3):
+        files.refresh()
+        assert place(files, "192.0.2.0") == IN_BERLIN
+        assert place(files, "198.51.100.1") == IN_FRANCE, "not asked before"
+    [warning] = said()
+    assert why in warning
+    assert warning.endswith("the one read before stays in force")
+
+
 def test_a_directory_is_no_database(tmp_path):
     with pytest.raises(FileUnusableError, match="Is a directory"):
         PlaceDatabase(tmp_path)

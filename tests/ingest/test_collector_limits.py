@@ -217,3 +217,17 @@ def test_stopping_ends_in_time_with_a_client_that_never_finishes(tmp_path):
             writer.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("nested", [b"[" * 524_288 + b"]" * 524_288, b'{"a":' * 174_763 + b"1" + b"}" * 174_763])
+def test_a_megabyte_of_nested_json_is_refused_unread_and_where_bodies_may_be_as_long_for_its_depth(tmp_path, nested):
+    async def main():
+        for settings, status, reason in (({}, 413, "body_too_large"), ({"body_bytes_max": 2 << 20}, 400, "bad_body")):
+            async with edge(tmp_path / reason, **settings) as box:
+                answers = await box.exchange(closing(post(nested)))
+                assert statuses(answers) == [status]
+                assert box.counters.refused[reason] == 1
+                assert box.counters.hits_kept == 0
+                assert statuses(await box.exchange(closing(PIXEL_SEEN))) == [200]
+
+    run(main)
