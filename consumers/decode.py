@@ -10,6 +10,7 @@ import msgspec
 from schemas.consent import DENIED, Verdict
 from schemas.hit import HIT_VERSION, SOURCES, Hit, parsed_name
 from schemas.rejection import Reason, Rejection
+from schemas.session import Aliases
 
 HEX_ID = re.compile(r"[0-9a-f]{16}")
 RECEIVED_MS_MIN = 946_684_800_000  # 2000-01-01: before it no collector ran
@@ -50,6 +51,13 @@ def name_of(hit: Hit) -> Name:
     return Name(int(hit.spool_id, 16), hit.spool_seq, hit.received_at)
 
 
+def aliases_of(hit: Hit) -> Aliases | None:
+    """Return a cookieless visitor's ids under the other days' salts; None where the hit names none."""
+    if not (hit.visitor_before or hit.visitor_after):
+        return None
+    return Aliases(int(hit.visitor_before or "0", 16), int(hit.visitor_after or "0", 16))
+
+
 def name_in(value: bytes) -> Name | None:
     """Return the name of a hit that this release cannot read, where the record has one.
 
@@ -81,8 +89,12 @@ def _is_int(value: object) -> bool:
 
 def _wrong_field(hit: Hit) -> str:
     """Return what is wrong with a field's value, or ""."""
-    if not (HEX_ID.fullmatch(hit.spool_id) and HEX_ID.fullmatch(hit.visitor_id) and HEX_ID.fullmatch(hit.key)):
-        return "key, spool_id and visitor_id are 16 lower-case hex digits"
+    if (
+        not (HEX_ID.fullmatch(hit.spool_id) and HEX_ID.fullmatch(hit.visitor_id) and HEX_ID.fullmatch(hit.key))
+        or (hit.visitor_before and not HEX_ID.fullmatch(hit.visitor_before))
+        or (hit.visitor_after and not HEX_ID.fullmatch(hit.visitor_after))
+    ):
+        return "key, spool_id and visitors' ids are 16 lower-case hex digits"
     if not 0 <= hit.spool_seq < UINT64:
         return f"spool_seq {hit.spool_seq} is no unsigned 64-bit number"
     if not RECEIVED_MS_MIN <= hit.received_at < RECEIVED_MS_MAX:

@@ -13,17 +13,18 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
-from consumers.decode import Name, decode, name_in, name_of
+from consumers.decode import Name, aliases_of, decode, name_in, name_of
 from consumers.deduplicate import Marks
 from consumers.drop_replayed import Replays
 from consumers.enrich.event import Enricher, Enrichment
 from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.log_reader.port import Record
 from consumers.session_state import SessionState, VisitorKey
-from consumers.sessionize import sessionize
+from consumers.sessionize import sessionize, visitors_of
 from schemas.event import Event
 from schemas.hit import Hit
 from schemas.rejection import Reason, Rejection
+from schemas.session import Aliases
 from schemas.validate import Limits, validate
 
 NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
@@ -39,7 +40,10 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct):
-    """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none."""
+    """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none.
+
+    `aliases` are a cookieless visitor's ids of the days around.
+    """
 
     record: Record
     name: Name
@@ -48,6 +52,7 @@ class Prepared(msgspec.Struct):
     rejection: Rejection | None = None
     resent: bool = False
     replay_of: str = ""
+    aliases: Aliases | None = None
 
 
 def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS) -> list[Prepared]:
@@ -62,7 +67,7 @@ def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey
     for item in prepared:
         event = item.event
         if event is not None and event.visitor_id != 0 and state.needs_lookup(event.site, event.ts):
-            wanted.add((event.site, event.visitor_id))
+            wanted.update((event.site, visitor) for visitor in visitors_of(event, item.aliases))
     return wanted
 
 
@@ -90,7 +95,7 @@ def finish(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable
         elif event is None:
             count.rejected += 1
             rejected.append(_rejected(item))
-        elif sessionize(event, item.record.offset, state):
+        elif sessionize(event, item.record.offset, state, item.aliases):
             count.inserted += 1
             events.append((item.record.offset, event))
             replays.note(event)
@@ -112,7 +117,7 @@ def _prepare(record: Record, marks: Marks, limits: Limits, enricher: Enricher) -
     made = _event(decoded, limits, enricher)
     if isinstance(made, Rejection):
         return Prepared(record, name, _site_of(decoded), rejection=made, replay_of=decoded.replay_of)
-    return Prepared(record, name, made.site, event=made, replay_of=made.replay_of)
+    return Prepared(record, name, made.site, event=made, replay_of=made.replay_of, aliases=aliases_of(decoded))
 
 
 def _event(hit: Hit, limits: Limits, enricher: Enricher) -> Event | Rejection:

@@ -25,13 +25,13 @@ SOURCES = ("pixel", "beacon", "server", "click", "email")
 class Hit(msgspec.Struct, frozen=True, gc=False):
     """One hit as it stands in the spool, in Kafka and in the dead letter.
 
-    `key` is the log key: the visitor id, or a random value where there is no visitor. `spool_id` (16 hex
-    digits) and `spool_seq` are the hit's name. `received_at` is in ms since 1970 UTC. A pixel hit carries the
-    request's raw `query`; a beacon, server or denied hit carries its JSON `event`. `consent` is the verdict
+    `key` is the log key: the visitor id, a cookieless visitor's bucket, or a random value where there is no visitor.
+    `spool_id` (16 hex digits) and `spool_seq` are the hit's name. `received_at` is in ms since 1970 UTC. A pixel hit
+    carries the request's raw `query`; a beacon, server or denied hit carries its JSON `event`. `consent` is the verdict
     (`schemas/consent.py`): of a denied hit there is no visitor, and only what names nobody. `ch_*` are the client hints
-    Sec-CH-UA*. `visitor_before` is what yesterday's salt makes of a cookieless visitor, or "". Header values are text:
-    UTF-8 where they are UTF-8, else latin-1. `ip` is what `ip_keep` left of the client address, or "". `replay_of` is
-    the name of the rejected hit that this one replays, or "".
+    Sec-CH-UA*. `visitor_before` and `visitor_after` are what yesterday's and tomorrow's salt make of a cookieless
+    visitor, or "". Header values are text: UTF-8 where they are UTF-8, else latin-1. `ip` is what `ip_keep` left of the
+    client address, or "". `replay_of` is the name of the rejected hit that this one replays, or "".
     """
 
     key: str
@@ -57,6 +57,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     replay_of: str = ""
     consent: str = ""
     visitor_before: str = ""
+    visitor_after: str = ""
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from struct import Struct
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,13 @@ MINUTE_MS = 60_000
 # What makes two events of one session repeats of each other: name, id, and whether a server sent it. A browser's event
 # and a server's of one id are no repeats but two reports of one thing, and both are kept (CONTRACT).
 EventKey = tuple[str, str, bool]
+
+
+class Aliases(NamedTuple):
+    """The ids that one cookieless visitor has under the salts of the day before and of the day after; 0: not known."""
+
+    before: int
+    after: int
 
 
 class SessionRule(msgspec.Struct, frozen=True):

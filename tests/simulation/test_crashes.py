@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from support.simulated_chaos import Drawn, Fixed
 from support.simulated_log import SimulatedLog
-from support.simulated_traffic import drawn, replays
+from support.simulated_traffic import drawn, over_midnight, replays
 from support.simulated_world import World
 from support.simulation import FORMS, run, run_all, run_drawn, seeds
 
@@ -72,6 +72,13 @@ def test_a_death_a_stall_or_a_lost_answer_at_every_step_of_replays(data_dirs, at
     stalls = [Fixed(stalls=(step,)) for step in range(1, steps + 1)]
     lost = [Fixed(retries={step: None}) for step in range(1, steps + 1)]
     run_all(data_dirs, deaths + stalls + lost, at_most, scripts=replays)
+
+
+@some_or_all
+def test_a_death_at_every_step_of_a_cookieless_visit_across_midnight(data_dirs, at_most):
+    steps = run(data_dirs(), Fixed(), over_midnight)
+    plans = [Fixed({step: late}) for step in range(1, steps + 20) for late in (None, 4)]
+    run_all(data_dirs, plans, at_most, scripts=over_midnight)
 
 
 @some_or_all

@@ -9,6 +9,10 @@ the one with the earliest start. It opens a new session if there is none, or if 
 that set differs from that session's. Sessions never merge. `session_start`, channel and campaign are the opener's and
 are never rewritten. No visitor: no session.
 
+A cookieless visitor has an id for every UTC day: a hit names its day's, the day before's and the day after's. All are
+the same visitor; a session is known under the id of the day its opener happened on (of those three, the nearest), and
+so are all rows of it (docs/identity.md).
+
 Read so: a session's start is the start of its span, its campaign set the one its opener carried (perhaps none). Of
 equal starts all after `ts` the one opened first is taken: the text is silent, and its "earliest" leans that way.
 """
@@ -23,7 +27,9 @@ from urllib.parse import parse_qsl
 NO_SESSION = -1
 UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 CAMPAIGN_FIELDS = (*UTM_FIELDS, "click_id", "click_id_type")
+VISITOR_NAMES = ("visitor_id", "visitor_before", "visitor_after")
 GAP_MS = 1_800_000
+DAY_MS = 86_400_000
 LENGTH_MS = 86_400_000
 MINUTE_MS = 60_000
 
@@ -32,13 +38,14 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Session:
-    """One session: the index of the row that opened it, and its span. `opened_ts` is the opener's `ts`."""
+    """One session: the index of the row that opened it, its visitor, its span. `opened_ts` is the opener's `ts`."""
 
     opener: int
     opened_ts: int
     first_ts: int
     last_ts: int
     campaign: tuple[str, ...]
+    visitor_id: int
     rows: int = 1
 
 
@@ -52,6 +59,7 @@ def sessions(
 
     A row has `site`, `visitor_id` (int), `ts` (ms, int), `log_partition`, `log_offset` and the campaign fields *that
     the event itself carried* (absent or '' = not carried; see `carried_campaign`), not the session's, as `events` has.
+    A cookieless row has *its hit's* `visitor_id`, `visitor_before` and `visitor_after`, and `received_at` (ms).
     Rows may come in any order; they are processed in log order. `of_sites` are gap and length of sites with their own.
     """
     order = sorted(range(len(rows)), key=lambda i: (rows[i]["log_partition"], rows[i]["log_offset"]))
@@ -62,14 +70,16 @@ def sessions(
         row = rows[i]
         if row["visitor_id"] == 0:
             continue
-        theirs = of_visitor.setdefault((row["site"], row["visitor_id"]), [])
+        names = [row[name] for name in VISITOR_NAMES if row.get(name)]
+        theirs = sorted(index for name in names for index in of_visitor.get((row["site"], name), ()))
         ts = row["ts"]
         campaign = tuple(row.get(name) or "" for name in CAMPAIGN_FIELDS)
         found = _session_to_join(opened, theirs, ts, *of_sites.get(row["site"], (gap_ms, length_ms)))
         if found is None or (any(campaign) and campaign != opened[found].campaign):
-            theirs.append(len(opened))
+            visitor = _of_its_day(row)
+            of_visitor.setdefault((row["site"], visitor), []).append(len(opened))
             session_of_row[i] = len(opened)
-            opened.append(Session(i, ts, ts, ts, campaign))
+            opened.append(Session(i, ts, ts, ts, campaign, visitor))
             continue
         session = opened[found]
         session.first_ts = min(session.first_ts, ts)
@@ -77,6 +87,14 @@ def sessions(
         session.rows += 1
         session_of_row[i] = found
     return session_of_row, opened
+
+
+def _of_its_day(row: Row) -> int:
+    if not row.get("visitor_before"):
+        return int(row["visitor_id"])
+    days = (row["ts"] // DAY_MS, row["received_at"] // DAY_MS)
+    name = "visitor_before" if days[0] < days[1] else "visitor_after" if days[0] > days[1] else "visitor_id"
+    return int(row[name])
 
 
 def too_fast(rows: Sequence[Row], session_of_row: Sequence[int], per_minute_max: int) -> set[int]:

@@ -45,6 +45,20 @@ def hit(
     return msgspec.json.encode(hit | fields)
 
 
+def cookieless(visitor: int, at: int) -> dict[str, str]:
+    """Return what a hit of a cookieless visitor says of ids at a time: one of each day, under a log key that stays."""
+    day = at // DAY_MS
+    return {"key": f"{visitor:016x}"} | {
+        name: f"{day_id(visitor, day + away):016x}"
+        for name, away in (("visitor_id", 0), ("visitor_before", -1), ("visitor_after", 1))
+    }
+
+
+def day_id(visitor: int, day: int) -> int:
+    """Return the id that a cookieless visitor has on a day since 1970."""
+    return visitor << 32 | day
+
+
 def records(values: list[bytes], start: int = 0) -> list[Record]:
     """Return values as records of one partition, from offset `start` on."""
     return [Record(start + place, value[8:24], value) for place, value in enumerate(values)]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, MONTH_MS, hit
+from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, MONTH_MS, cookieless, hit
 
 from schemas.hit import partition_of
 
@@ -25,6 +25,16 @@ NEIGHBOUR = next(  # in visitor 7's partition
 def one(visitor: int = 7, at: int = 0, **params: str) -> Make:
     """Return the maker of a hit that is received `at` ms from the month's edge."""
     return partial(_make, visitor, EDGE_MS + at, params)
+
+
+def cookieless_one(visitor: int = 7, at: int = 0, **params: str) -> Make:
+    """Return the maker of a cookieless visitor's hit, received `at` ms from the month's edge, which is a midnight."""
+    return partial(_make_cookieless, visitor, EDGE_MS + at, params)
+
+
+def _make_cookieless(visitor: int, at: int, params: dict[str, str], spool: str, seq: int) -> bytes:
+    ids = cookieless(visitor, at)
+    return hit(seq, spool=int(spool, 16), at=at, params=params, user_agent=PADDING, **ids)
 
 
 def _make(visitor: int, at: int, params: dict[str, str], spool: str, seq: int) -> bytes:
@@ -89,6 +99,20 @@ def replays() -> list[list[list[Make]]]:
     ]
 
 
+def over_midnight() -> list[list[list[Make]]]:
+    """A cookieless visit across midnight through two collectors, in any order; a repeat, a new campaign, one more."""
+    one = cookieless_one
+    campaign = {"u": "https://shop.example/?utm_source=a"}
+    return [
+        [
+            [one(at=-5000, id="a")],
+            [one(at=10, id="b"), one(at=20, id="a"), one(at=30, **campaign)],
+            [one(at=3 * HOUR_MS, id="a")],
+        ],
+        [[one(at=-4000, id="c"), one(NEIGHBOUR, at=40)], [one(at=50, t=str(EDGE_MS - 10), id="d"), one(at=60, id="c")]],
+    ]
+
+
 def aged() -> list[list[list[Make]]]:
     """A session whose first row is older than a rebuilt cache reaches back, when its second is not; then a repeat."""
     end = DAY_MS + 45 * MINUTE_MS
@@ -119,7 +143,8 @@ def drawn(random: Random, collectors: int, hits: int, *, replayed: bool = False)
                 params["t"] = str(EDGE_MS + now - late)
             if random.random() < 0.15:
                 params["v"] = "wrong"
-            group.append(one(random.choice((7, 7, 8, 9, 10)), now, **params))
+            visitor = random.choice((7, 7, 8, 9, 10))
+            group.append((cookieless_one if visitor == 9 else one)(visitor, now, **params))
             if replayed and random.random() < 0.4:
                 group[-1] = _replayed(random, rejected, now)
         hits -= len(group)
