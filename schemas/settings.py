@@ -326,6 +326,11 @@ class Settings(BaseSettings):
         return self.sites.get(site_id, self.default_site)
 
     @property
+    def cookieless(self) -> bool:
+        """Whether any site's visitors have no cookie, so that collectors need the salt."""
+        return any(site.identity == "cookieless" for site in (*self.sites.values(), self.default_site))
+
+    @property
     def clickhouse_address(self) -> str:
         """The URL workers and reports use: `clickhouse_url`, else the embedded server's."""
         return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"

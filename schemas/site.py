@@ -57,7 +57,8 @@ class Site(BaseModel):
         default="anonymous", description="Of a denied hit keep what names nobody, or nothing at all."
     )
     identity: Literal["cookie", "cookieless"] = Field(
-        default="cookie", description="Visitor id from the cookie, or from a keyed hash under a daily salt."
+        default="cookie",
+        description="Visitor id from the cookie, or from a keyed hash under a daily salt (`hitstream salt`).",
     )
     user_id: Literal["given", "hashed"] = Field(
         default="given", description="`uid` as given, or as SHA-256 of its trimmed lower-case text."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from contextlib import suppress
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from infra.command.box import Box, Started
 from infra.command.logs import configure
 from infra.command.run_file import take_roles
 from infra.command.sockets import listening
+from ingest.cookieless import day_of
+from ingest.salt_file import SaltFile
 from schemas.settings import Settings
 
 EXAMPLE_SQL = "SELECT ts, event_name, url_path FROM events"
@@ -26,8 +29,10 @@ WHAT = {
 
 
 def run_box(settings: Settings, command: str) -> int:
-    """Run a parent and its children until SIGTERM or SIGINT; return the exit code. Raises UserError."""
+    """Run a parent and its children until SIGTERM or SIGINT; return the exit code. Raises UserError, FatalError."""
     configure(command, settings.log_level)
+    if command in ("up", "collect") and settings.cookieless:
+        SaltFile(settings.data_dir).advance(day_of(time.time()))  # or says what is wrong with it
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # each connection of a collector is a file
 

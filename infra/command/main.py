@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from infra.command import rejected_command, report_command, site_command
+from infra.command import rejected_command, report_command, salt_command, site_command
 from infra.command.errors import UserError, cause
 from infra.command.logs import silence_libraries
 from schemas.errors import FatalError, RetryError
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(report_command.app, name="report")
 app.add_typer(rejected_command.app, name="rejected")
 app.add_typer(site_command.app, name="site")
+app.add_typer(salt_command.app, name="salt")
 
 
 def main() -> None:

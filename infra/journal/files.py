@@ -152,13 +152,13 @@ class Lock:
             self._handle = -1
 
 
-def write_atomic(path: Path, data: bytes, *, disk: bool) -> None:
+def write_atomic(path: Path, data: bytes, *, disk: bool, mode: int = 0o640) -> None:
     """Replace a file's content so that a reader, or a restart, finds the old or the new one, whole.
 
     With `disk` it is also on disk before this returns.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         view = memoryview(data)
         while view:  # a disk that fills up midway takes a part first and refuses the next
