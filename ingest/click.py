@@ -18,6 +18,7 @@ import orjson
 
 from infra.journal.frame import HEADER_BYTES
 from ingest.client_address import ClientAddresses, Peer
+from ingest.cookieless_sites import CookielessSites
 from ingest.counters import Counters, Refusal
 from ingest.denials import Denials
 from ingest.given import given_in_event
@@ -54,6 +55,7 @@ class Clicks:
         visitors: Visitors,
         rulings: Rulings,
         denials: Denials,
+        cookieless: CookielessSites,
     ) -> None:
         self._settings = settings
         self._group = group
@@ -63,6 +65,7 @@ class Clicks:
         self._visitors = visitors
         self._rulings = rulings
         self._denials = denials
+        self._cookieless = cookieless
         self._links = Links(settings)
         self._hit_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
 
@@ -73,9 +76,9 @@ class Clicks:
         plain = _found(target.url())
         if request.method == b"HEAD":
             return Taken(302, plain, plain, [])
-        cookie, address, proto, members, _, _, signals = self._heads.fields_of(request)
+        cookie, address, proto, common, _, _, signals = self._heads.fields_of(request)
         ip = self._addresses.member(peer.host, address) if peer.trusted else peer.ip_member
-        members = ip + members
+        members = ip + common
         click_id = secrets.token_hex(CLICK_ID_BYTES)
         event = self._event(given, site, target, click_id, _text(request.header(b"referer") or b""))
         body = orjson.dumps(event)
@@ -89,6 +92,12 @@ class Clicks:
         self._counters.verdicts[ruling.verdict] += 1
         if ruling.denial is not None:
             return Taken(302, plain, plain, self._denials.hits(seq, b"click", ruling.denial, given_in_event(event)))
+        parameters = [(CLICK_PARAMETER, click_id)]
+        if self._cookieless.of(site) is not None:
+            names = self._cookieless.names(group.now_s, site, peer, address, common)
+            own = (names.key, names.visitor, names.mark(ruling.known))
+            hit = group.builder.event(seq, b"click", *own, members, body)
+            return Taken(302, _found(target.url(*parameters)), plain, [hit])
         visitor, birth_s = known or (self._visitors.mint(), group.now_s)
         if known is None:
             self._counters.visitors_minted += 1
@@ -98,7 +107,6 @@ class Clicks:
             https = peer.trusted and self._addresses.https(address, proto)
             lines = self._visitors.set_cookie(visitor, birth_s, https=https)
         host = _text(request.header(b"host") or b"")
-        parameters = [(CLICK_PARAMETER, click_id)]
         if self._links.leads_on(site, target.host, host):
             parameters.append((LINK_PARAMETER, self._links.parameter(site, visitor, birth_s, group.now_s)))
         return Taken(302, _found(target.url(*parameters), lines), plain, [hit])

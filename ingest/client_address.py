@@ -6,7 +6,8 @@
   to the left of what cannot be read is believed.
 - When every entry is trusted, the left-most is the client. Ports, brackets and quotes are taken off; an IPv4-mapped
   IPv6 address is its IPv4 address.
-- Only what is kept leaves this module: /24 and /48 (`truncated`), all (`full`) or nothing (`none`).
+- What is kept of it is /24 and /48 (`truncated`), all (`full`) or nothing (`none`). The whole address leaves this
+  module for a cookieless visitor's keyed hash alone.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class ClientAddresses:
         self._forwarded = header == "forwarded"
         self._keep = keep
         self.member = lru_cache(CACHED_MAX)(self._member)
+        self.whole = lru_cache(CACHED_MAX)(self._whole)
 
     def trusts(self, peer: str) -> bool:
         """Whether the peer is a trusted proxy; its header and its X-Forwarded-Proto are then believed."""
@@ -66,10 +68,18 @@ class ClientAddresses:
         """Return the hit's `ip` member, b"" for none; `header` is None for an untrusted peer."""
         return text_member(b"ip", self.kept(peer, header).encode())
 
+    def _whole(self, peer: str, header: bytes | None) -> bytes:
+        """Return the client's address, b"" where it has none; `header` is None for an untrusted peer."""
+        return str(self._client(peer, header) or "").encode()
+
     def kept(self, peer: str, header: bytes | None) -> str:
         """Return what is kept of the client's address, "" for nothing; `header` is None for an untrusted peer."""
-        if self._keep == "none":
+        client = None if self._keep == "none" else self._client(peer, header)
+        if client is None:
             return ""
+        return str(client if self._keep == "full" else truncated(client))
+
+    def _client(self, peer: str, header: bytes | None) -> Address | None:
         client = parse(peer)
         if header is not None:
             for entry in reversed(_elements(header)):
@@ -79,9 +89,7 @@ class ClientAddresses:
                 client = address
                 if not self._is_trusted(address):
                     break
-        if client is None:
-            return ""
-        return str(client if self._keep == "full" else truncated(client))
+        return client
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted if network.version == address.version)

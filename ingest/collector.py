@@ -13,6 +13,7 @@ import gc
 import logging
 import resource
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ from ingest.http_protocol import Connection, Edge, TimeLimits
 from ingest.http_strict import HttpLimits
 from ingest.pixel_head import PixelHeads
 from ingest.routes import Routes
+from ingest.salt_file import SaltError, SaltFile
+from ingest.salt_keeper import SaltKeeper
 from ingest.spool import Spool, SpoolError
 from schemas.settings import Settings
 
@@ -40,7 +43,7 @@ log = logging.getLogger(__name__)
 class Collector:
     """A running collector: made by `start`, ended by `stop`."""
 
-    def __init__(self, settings: Settings, spool: Spool, counters: Counters) -> None:
+    def __init__(self, settings: Settings, spool: Spool, counters: Counters, salts: SaltKeeper | None) -> None:
         limits = HttpLimits(
             settings.target_bytes_max, settings.head_bytes_max, settings.headers_max, settings.body_bytes_max
         )
@@ -57,7 +60,8 @@ class Collector:
         )
         proxied = bool(settings.trusted_proxies)
         heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits, proxied=proxied)
-        self._routes = Routes(settings, self._group, counters, heads)
+        self._salts = salts
+        self._routes = Routes(settings, self._group, counters, heads, salts.salts if salts else None)
         self.edge = Edge(self._group, self._routes, heads, counters)
         self.edge.limit(limits, TimeLimits(*times, self._sweep_s), settings.connections_max)
         self._server: asyncio.Server | None = None
@@ -102,6 +106,8 @@ class Collector:
 
     def _sweep(self) -> None:
         self.edge.sweep(self._loop.time())
+        if self._salts is not None:
+            self._salts.look(time.time())
         self._timer = self._loop.call_later(self._sweep_s, self._sweep)
 
 
@@ -117,8 +123,10 @@ async def serve(  # noqa: PLR0913  all that surrounds a process
     """Serve on a listening socket until `stop` is set, then end in order.
 
     `ready` is called once connections are accepted. `sock` stays the caller's: a duplicate is used. Raises SpoolError
-    when no spool can be made, OSError when the spool failed and nothing can be promised any more.
+    when no spool can be made, SaltError when a cookieless site has no salt, OSError when the spool failed and nothing
+    can be promised any more.
     """
+    salts = SaltKeeper(SaltFile(settings.data_dir), time.time()) if settings.cookieless else None
     spool = Spool(
         spool_root,
         bytes_max=settings.spool_bytes_max,
@@ -126,7 +134,7 @@ async def serve(  # noqa: PLR0913  all that surrounds a process
         collectors=settings.collectors,
         disk=settings.sync == "disk",
     )
-    collector = Collector(settings, spool, counters)
+    collector = Collector(settings, spool, counters, salts)
     await collector.start(sock.dup())
     ready(collector)
     try:
@@ -171,7 +179,7 @@ def run(
 
     try:
         uvloop.run(main())
-    except (OSError, SpoolError) as error:
+    except (OSError, SpoolError, SaltError) as error:
         log.critical("collector ends: %s", error)
         return 1
     return 0

@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
-from ingest.visitor import NO_VISITOR
+from ingest.hit_builder import NO_VISITOR, OF_DAYS
 
 DAY_S = 86_400
 SALT_BYTES = 32
@@ -63,6 +63,10 @@ class Names(NamedTuple):
     visitor: bytes
     before: bytes
     after: bytes
+
+    def mark(self, known: bytes) -> bytes:
+        """Return what stands behind the visitor's id, of what stands behind a known one's (`Ruling.known`)."""
+        return OF_DAYS % (self.before, self.after) + known
 
 
 class DailySalts:

@@ -17,6 +17,7 @@ from schemas.hit import HIT_VERSION, PREFIX
 HIT_FIXED_BYTES = 320  # all that is not members or the event is shorter
 NEW = b'","new_visitor":true'  # behind the visitor's id
 KNOWN = b'"'
+OF_DAYS = b'","visitor_before":"%b","visitor_after":"%b'  # behind a cookieless visitor's id; KNOWN follows
 NO_VISITOR = b"0" * 16
 # Header fields that many requests share, as lower-case names, and the hit's members made of them.
 COMMON_MEMBERS = {
@@ -79,6 +80,13 @@ class HitBuilder:
         else:
             tail = (members, text_member(b"referer", referer), text_member(b"query", query), b"}")
         return b"".join((PREFIX, visitor, self._name, b"%d" % seq, self._pixel, visitor, mark, *tail))
+
+    def keyed_pixel(  # noqa: PLR0913, PLR0917  the parts of a hit
+        self, seq: int, key: bytes, visitor: bytes, mark: bytes, members: bytes, referer: bytes, query: bytes
+    ) -> bytes:
+        """Return the hit of a pixel request under a log key that is not the visitor; the rest as in `pixel`."""
+        rest = (members, text_member(b"referer", referer), text_member(b"query", query), b"}")
+        return b"".join((PREFIX, key, self._name, b"%d" % seq, self._pixel, visitor, mark, *rest))
 
     def beacon(self, seq: int, visitor: bytes, mark: bytes, members: bytes, event: bytes) -> bytes:
         """Return the hit of one of a POST's events, a JSON object's bytes."""

@@ -16,6 +16,8 @@ import orjson
 from infra.journal.frame import HEADER_BYTES
 from ingest.click import Clicks
 from ingest.client_address import ClientAddresses, Peer
+from ingest.cookieless import DailySalts
+from ingest.cookieless_sites import CookielessSites
 from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
 from ingest.denials import Denials
@@ -65,12 +67,20 @@ def as_is(answer: bytes) -> bytes:
 
 
 class Routes:
-    """Answers requests into `group`."""
+    """Answers requests into `group`. `salts` are needed as soon as a site is cookieless."""
 
-    def __init__(self, settings: Settings, group: GroupCommit, counters: Counters, heads: PixelHeads) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        group: GroupCommit,
+        counters: Counters,
+        heads: PixelHeads,
+        salts: DailySalts | None = None,
+    ) -> None:
         self._group = group
         self._counters = counters
         self._heads = heads
+        self._salts = salts
         self._visitors = Visitors(
             renew_s=settings.cookie_renew_s, secure=settings.cookie_secure, third_party=settings.third_party
         )
@@ -99,6 +109,7 @@ class Routes:
 
     def take_sites(self, settings: Settings) -> None:
         """Go by the sites of these settings from now on."""
+        self._cookieless = CookielessSites(settings, self._salts, self._addresses)
         self._cors = Cors(settings.sites)
         self._rulings = Rulings(settings)
         self._usual, self._usual_anywhere = self._rulings.usual, self._rulings.usual_anywhere
@@ -106,7 +117,7 @@ class Routes:
             settings, self._group, self._counters, self._rulings, self._denials, self._visitors.mint
         )
         self._links = Links(settings)
-        shared = (self._heads, self._addresses, self._visitors, self._rulings, self._denials)
+        shared = (self._heads, self._addresses, self._visitors, self._rulings, self._denials, self._cookieless)
         self._clicks = Clicks(settings, self._group, self._counters, *shared)
 
     def peer(self, host: str) -> Peer:
@@ -115,11 +126,11 @@ class Routes:
 
     def pixel(self, client: Client, fields: Fields, dress: Dress = as_is) -> None:
         """Keep a pixel's hit and answer with the GIF."""
-        cookie, address, proto, members, referer, query, signals = fields
+        cookie, address, proto, common, referer, query, signals = fields
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
-        members = ip + members
+        members = ip + common
         size = len(members) + len(referer) + len(query)
         if size > self._members_bytes_max:
             self._refuse(client, Refusal.HIT_TOO_LARGE, dress)
@@ -137,7 +148,16 @@ class Routes:
             or query.partition(CHOICE)[1]  # cheaper than `in`, which tries its left side as a number first
             or query.partition(CHOICE_ESCAPED)[1]
         ):
-            ruling = self._rulings.of(given_in_query(query), signals, opted_out=known is OPTED_OUT)
+            given = given_in_query(query)
+            ruling = self._rulings.of(given, signals, opted_out=known is OPTED_OUT)
+            site = None if ruling.denial is not None else self._cookieless.of(given.get("s"))
+            if site is not None:
+                self._verdicts[ruling.verdict] += 1
+                names = self._cookieless.names(group.now_s, site, client.peer, address, common)
+                mark = names.mark(ruling.known)
+                hit = group.builder.keyed_pixel(seq, names.key, names.visitor, mark, members, referer, query)
+                group.add_pixel((client, 1, 200, dress(PIXEL), dress(self._full)), hit)
+                return
         verdict, denial, as_known, as_new = ruling
         self._verdicts[verdict] += 1
         if denial is not None:
@@ -226,11 +246,11 @@ class Routes:
             self._answer(client, 204, dress(response(204, lines, None)))
             return
         bodies = [orjson.dumps(event) for event in events]
-        cookie, address, proto, members, referer, _, signals = self._heads.fields_of(request)
+        cookie, address, proto, common, referer, _, signals = self._heads.fields_of(request)
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
-        members = b"".join((ip, members, text_member(b"referer", referer)))
+        members = b"".join((ip, common, text_member(b"referer", referer)))
         sizes = [len(members) + len(body) for body in bodies]
         bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
         if max(sizes) > self._members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
@@ -239,15 +259,22 @@ class Routes:
         seq = group.open(bound, len(bodies))
         known = self._read_visitor(cookie, group.now_s)
         rulings = [self._rulings.of(event, signals, opted_out=known is OPTED_OUT) for event in events]
-        named = any(ruling.denial is None for ruling in rulings)
+        sites = [self._cookieless.of(event.get("s")) for event in events]
+        named = not all(
+            ruling.denial is not None or site is not None for ruling, site in zip(rulings, sites, strict=True)
+        )
         found = known or (named and TRACE in request.body and self._links.arrival_in_events(events, group.now_s))
         visitor, birth_s = found or (self._mint() if named else NO_VISITOR, group.now_s)
         hits: list[bytes] = []
-        for event, body, ruling in zip(events, bodies, rulings, strict=True):
+        for event, body, ruling, site in zip(events, bodies, rulings, sites, strict=True):
             place = seq + len(hits)
             self._verdicts[ruling.verdict] += 1
             if ruling.denial is not None:
                 hits += self._denials.hits(place, b"beacon", ruling.denial, given_in_event(event), referer)
+            elif site is not None:
+                names = self._cookieless.names(group.now_s, site, client.peer, address, common)
+                own = (names.key, names.visitor, names.mark(ruling.known))
+                hits.append(group.builder.event(place, b"beacon", *own, members, body))
             else:
                 mark = ruling.known if found else ruling.new
                 hits.append(group.builder.beacon(place, visitor, mark, members, body))

@@ -38,14 +38,19 @@ class Rulings:
     """The rulings of all sites.
 
     `usual` is what holds when a hit's headers and parameters say nothing of consent, by the query's first parameter
-    (`s=<site id>`); `usual_anywhere` the same where no site has a table of its own, else None.
+    (`s=<site id>`), of sites whose visitors have a cookie; `usual_anywhere` the same where no site has a table of its
+    own, else None.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._sites = {name: _SiteRulings(name, site) for name, site in settings.sites.items()}
         self._default = _SiteRulings("", settings.default_site)
-        self.usual = {b"s=" + name.encode(): rulings.usual for name, rulings in self._sites.items()}
-        self.usual_anywhere = None if self._sites else self._default.usual
+        self.usual = {
+            b"s=" + name.encode(): self._sites[name].usual
+            for name, site in settings.sites.items()
+            if site.identity == "cookie"
+        }
+        self.usual_anywhere = None if self._sites or settings.cookieless else self._default.usual
 
     def of(self, given: Given, signals: int, *, opted_out: bool) -> Ruling:
         """Return the ruling on a hit that says `given`, with a request's signals (`consent.signals_of`)."""
