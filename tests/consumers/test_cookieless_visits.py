@@ -1,23 +1,15 @@
 """A cookieless visitor's visits are those that a cookie makes, across midnight too, in any order of the log."""
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.pipeline_run import run
 from support.sessions_reference import CAMPAIGN_FIELDS, carried_campaign, sessions
-from support.simulated_clickhouse import SimulatedClickHouse
-from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, cookieless, hit, records
+from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, cookieless, hit
 
-from consumers.batch import Batch
-from consumers.clickhouse_store import ClickHouseStore
 from consumers.decode import decode
-from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, lookups, prepare
-from consumers.session_state import SessionState
 from schemas.rejection import Reason
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 MIDNIGHT_MS = (BASE_MS // DAY_MS + 1) * DAY_MS
 MIDNIGHT_DAY = MIDNIGHT_MS // DAY_MS
@@ -26,24 +18,9 @@ GAP = SessionRule().gap_ms
 RULE = SessionRule(length_ms_max=11 * HOUR_MS)
 
 
-def loaded(values, cuts=(), rule=RULE, *, keep_ms=10_000 * DAY_MS, restarts=False):
-    """Load hits in batches as a worker does; return the rows of `events`."""
-    clickhouse = SimulatedClickHouse()
-    store = ClickHouseStore(clickhouse)
-    state, marks = SessionState(rule, keep_ms), Marks()
-    everything = records(values)
-    for start, end in pairwise([0, *sorted({cut for cut in cuts if 0 < cut < len(values)}), len(values)]):
-        batch = Batch("hits", 0, start, end - 1, BASE_MS, everything[start:end])
-        if restarts:
-            resume = store.resume("hits", 0, start)
-            state, marks = SessionState(rule, keep_ms, resume.received_at), Marks(resume.marks)
-            state.merge(store.sessions(0, start, rule, ended_after_ms=state.horizon_ms))
-        prepared = prepare(batch, marks, Rules(Limits(), {}))
-        wanted = lookups(prepared, state)
-        if wanted:
-            state.merge(store.sessions(0, start, rule, visitors=wanted))
-        store.load(batch, finish(prepared, state))
-    return clickhouse.rows("events")
+def loaded(values, cuts=(), **how):
+    """Load hits in batches; return the rows of `events`."""
+    return run(values, cuts, rule=RULE, **how).clickhouse.rows("events")
 
 
 def visits(rows):

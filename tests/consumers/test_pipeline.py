@@ -1,7 +1,6 @@
 """The pure middle as a whole: nothing is lost, sessions are CONTRACT's, and batches and caches show in no result."""
 
 from collections import Counter
-from itertools import pairwise
 from random import Random
 from types import MappingProxyType
 
@@ -9,81 +8,15 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.pipeline_run import RULE, Run, run
 from support.sessions_reference import CAMPAIGN_FIELDS, NO_SESSION, sessions, too_fast
-from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, hit, records
 
 from consumers import pipeline
-from consumers.batch import Batch
-from consumers.clickhouse_store import ClickHouseStore
-from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, lookups, prepare
-from consumers.session_state import SessionState
 from schemas.rejection import Reason
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
-RULES = Rules(Limits(), {})
-RULE = SessionRule(events_per_minute_max=1)
 slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-
-
-class Run:
-    """Loads batches one by one, as a worker does; `restarts` rebuilds all state before each batch."""
-
-    def __init__(self, keep_ms=2 * DAY_MS, rule=RULE, *, restarts=False):
-        self.clickhouse = SimulatedClickHouse()
-        self.store = ClickHouseStore(self.clickhouse)
-        self.state = SessionState(rule, keep_ms)
-        self.marks = Marks()
-        self.looked_up = 0
-        self._keep_ms = keep_ms
-        self._restarts = restarts
-
-    def load(self, records):
-        batch = Batch("hits", 0, records[0].offset, records[-1].offset, BASE_MS, records)
-        if self._restarts:
-            self._rebuild(batch.first)
-        prepared = prepare(batch, self.marks, RULES)
-        wanted = lookups(prepared, self.state)
-        if wanted:
-            self.looked_up += len(wanted)
-            self.state.merge(self.store.sessions(0, batch.first, self.state.rule, visitors=wanted))
-        loaded = finish(prepared, self.state)
-        self.store.load(batch, loaded)
-        return loaded
-
-    def _rebuild(self, before):
-        resume = self.store.resume("hits", 0, before)
-        self.marks = Marks(resume.marks)
-        self.state = SessionState(self.state.rule, self._keep_ms, resume.received_at)
-        self.state.merge(self.store.sessions(0, before, self.state.rule, ended_after_ms=self.state.horizon_ms))
-
-    def rows(self):
-        """The rows of all tables, without what says which batch they came in."""
-        events = [strip(row) for row in self.clickhouse.rows("events")]
-        rejected = [(row["log_offset"], row["reason"], row["spool_id"]) for row in self.clickhouse.rows("rejected")]
-        totals = Counter()
-        for row in self.clickhouse.rows("batches"):
-            for name in ("inserted", "rejected", "duplicate", "filtered", "resent"):
-                totals[row["spool_id"], name] += row[name]
-        return events, rejected, +totals
-
-
-def strip(row):
-    return {name: value for name, value in row.items() if not name.startswith("batch_")}
-
-
-def run(values, cuts=(), **how):
-    """Load the values cut into batches before each place of `cuts`."""
-    made = Run(**how)
-    all_records = records(values)
-    places = [0, *sorted({cut for cut in cuts if 0 < cut < len(values)}), len(values)]
-    for start, end in pairwise(places):
-        if start < end:
-            made.load(all_records[start:end])
-    return made
-
 
 # nothing is lost
 

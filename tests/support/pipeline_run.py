@@ -1,0 +1,75 @@
+"""The worker's steps without a worker: batches loaded one by one into a simulated ClickHouse."""
+
+from collections import Counter
+from itertools import pairwise
+
+from support.simulated_clickhouse import SimulatedClickHouse
+from support.simulated_hits import BASE_MS, DAY_MS, records
+
+from consumers.batch import Batch
+from consumers.clickhouse_store import ClickHouseStore
+from consumers.deduplicate import Marks
+from consumers.pipeline import Rules, finish, lookups, prepare
+from consumers.session_state import SessionState
+from schemas.session import SessionRule
+from schemas.validate import Limits
+
+RULES = Rules(Limits(), {})
+RULE = SessionRule(events_per_minute_max=1)
+
+
+class Run:
+    """Loads batches one by one, as a worker does; `restarts` rebuilds all state before each batch."""
+
+    def __init__(self, keep_ms=2 * DAY_MS, rule=RULE, *, restarts=False):
+        self.clickhouse = SimulatedClickHouse()
+        self.store = ClickHouseStore(self.clickhouse)
+        self.state = SessionState(rule, keep_ms)
+        self.marks = Marks()
+        self.looked_up = 0
+        self._keep_ms = keep_ms
+        self._restarts = restarts
+
+    def load(self, records):
+        batch = Batch("hits", 0, records[0].offset, records[-1].offset, BASE_MS, records)
+        if self._restarts:
+            self._rebuild(batch.first)
+        prepared = prepare(batch, self.marks, RULES)
+        wanted = lookups(prepared, self.state)
+        if wanted:
+            self.looked_up += len(wanted)
+            self.state.merge(self.store.sessions(0, batch.first, self.state.rule, visitors=wanted))
+        loaded = finish(prepared, self.state)
+        self.store.load(batch, loaded)
+        return loaded
+
+    def _rebuild(self, before):
+        resume = self.store.resume("hits", 0, before)
+        self.marks = Marks(resume.marks)
+        self.state = SessionState(self.state.rule, self._keep_ms, resume.received_at)
+        self.state.merge(self.store.sessions(0, before, self.state.rule, ended_after_ms=self.state.horizon_ms))
+
+    def rows(self):
+        """The rows of all tables, without what says which batch they came in."""
+        events = [strip(row) for row in self.clickhouse.rows("events")]
+        rejected = [(row["log_offset"], row["reason"], row["spool_id"]) for row in self.clickhouse.rows("rejected")]
+        totals = Counter()
+        for row in self.clickhouse.rows("batches"):
+            for name in ("inserted", "rejected", "duplicate", "filtered", "resent"):
+                totals[row["spool_id"], name] += row[name]
+        return events, rejected, +totals
+
+
+def strip(row):
+    return {name: value for name, value in row.items() if not name.startswith("batch_")}
+
+
+def run(values, cuts=(), **how):
+    """Load the values cut into batches before each place of `cuts`."""
+    made = Run(**how)
+    all_records = records(values)
+    places = [0, *sorted({cut for cut in cuts if 0 < cut < len(values)}), len(values)]
+    for start, end in pairwise(places):
+        if start < end:
+            made.load(all_records[start:end])
+    return made
