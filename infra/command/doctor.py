@@ -18,6 +18,8 @@ from infra.command.box import ADMIN_PORT_OFFSET, runs_own_clickhouse
 from infra.command.errors import UserError
 from infra.command.event_log import log_ends, uses_kafka
 from infra.command.sockets import listening
+from ingest.cookieless import date_of
+from ingest.salt_file import SaltError, SaltFile
 from schemas.errors import FatalError
 from schemas.settings import GIB, Settings, SettingsError, config_file, in_environment, load
 
@@ -47,6 +49,7 @@ def examine() -> list[Finding]:
     findings.append(_log(settings))
     findings += _network_files(settings)
     findings += _data_directory(settings)
+    findings += _salt(settings)
     findings += _ports(settings)
     findings.append(_open_files(settings))
     return findings
@@ -99,6 +102,16 @@ def _log(settings: Settings) -> Finding:
     topic = f"topic {settings.kafka_topic!r}"
     what = f"{topic} with {len(ends)} partitions" if ends else f"{topic} is not there yet; the forwarder makes it"
     return Finding("event log", good=True, found=f"{where}: {what}")
+
+
+def _salt(settings: Settings) -> Iterator[Finding]:
+    if settings.cookieless:
+        try:
+            salt = SaltFile(settings.data_dir).read()
+        except SaltError as error:
+            yield Finding("salt", good=False, found="cookieless visitors have none", remedy=str(error))
+        else:
+            yield Finding("salt", good=True, found=f"that of {date_of(salt.day)}, for cookieless visitors")
 
 
 def _network_files(settings: Settings) -> Iterator[Finding]:

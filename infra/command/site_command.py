@@ -65,6 +65,7 @@ def add(  # noqa: PLR0913  a command's options are its arguments
     _say(f"site {site!r} is defined in {path}; {RELOADED}", f"next: hitstream site snippet {site}")
     if not domain:
         _say("it has no domain: pages of any host count as its own")
+    _say_what_lacks()
 
 
 @app.command("set")
@@ -91,6 +92,7 @@ def set_values(  # noqa: PLR0913  a command's options are its arguments
     if not given and not unset:
         raise UserError(f"nothing to change: `hitstream site set {site} --help` lists what can be")
     _say(f"site {site!r} is changed in {sites.change(site, given, unset or ())}; {RELOADED}")
+    _say_what_lacks()
 
 
 @app.command()
@@ -253,6 +255,16 @@ def _one_of(output_format: str, allowed: tuple[str, ...]) -> None:
 def _is_json(output_format: str) -> bool:
     _one_of(output_format, ("table", "json"))
     return output_format == "json"
+
+
+def _say_what_lacks() -> None:
+    """Name the salt that a cookieless site needs, where there is none."""
+    from ingest.salt_file import SaltFile
+    from schemas.settings import load
+
+    settings = load()
+    if settings.cookieless and not SaltFile(settings.data_dir).path.exists():
+        _say("cookieless visitors need a salt: `hitstream salt init`, or `salt import` where another edge has it")
 
 
 def _json(content: object) -> None:

@@ -63,6 +63,16 @@ def test_hits_that_reach_the_log_in_any_order_are_one_visit(times):
     assert len(visits(loaded(visit(*times)))) == 1
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("times", [(-MINUTE_MS, MINUTE_MS), (MINUTE_MS, -MINUTE_MS)])
+def test_a_session_that_memory_has_lost_is_looked_up_under_the_other_days_id(times, restarts):
+    """Another collector was days ahead, so that the session's visit seemed long over."""
+    first, last = visit(*times)
+    ahead = MIDNIGHT_MS + 5 * DAY_MS
+    rows = loaded([first, hit(0, spool=2, visitor=8, at=ahead), last], (1, 2), keep_ms=0, restarts=restarts)
+    assert {frozenset({0, 2}), frozenset({1})} == visits(rows)
+
+
 def test_a_visit_that_began_before_midnight_and_is_heard_of_later_has_yesterdays_id():
     rows = loaded(visit(-5, -4, at=lambda t: t + HOUR_MS))
     assert ids_of(rows) == [-1, -1]

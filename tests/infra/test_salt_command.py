@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from infra.command.doctor import examine
 from infra.command.errors import UserError
 from infra.command.main import app
 from ingest.cookieless import Salt, day_of, parsed_salt, salt_line
@@ -78,6 +79,22 @@ def test_an_import_of_nothing_half_or_the_future_writes_nothing(tmp_path, given,
 
 def test_export_needs_a_salt(tmp_path):
     assert "is missing" in salt(tmp_path, "export", error=SaltError)
+
+
+def test_who_makes_a_site_cookieless_and_who_asks_the_doctor_hears_of_the_salt(tmp_path, monkeypatch):
+    monkeypatch.setenv("HITSTREAM_CONFIG", str(tmp_path / "hitstream.toml"))
+    monkeypatch.setenv("HITSTREAM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["site", "add", "shop", "--identity", "cookieless"]).stdout
+    assert "cookieless visitors need a salt: `hitstream salt init`" in said
+    (finding,) = [one for one in examine() if one.what == "salt"]
+    assert (finding.good, "is missing" in finding.remedy) == (False, True)
+    salt(tmp_path / "data", "init")
+    assert "salt" not in CliRunner().invoke(app, ["site", "set", "shop", "--domain", "shop.example"]).stdout
+    (finding,) = [one for one in examine() if one.what == "salt"]
+    assert finding.good
+    CliRunner().invoke(app, ["site", "set", "shop", "--identity", "cookie"])
+    assert not [one for one in examine() if one.what == "salt"]
 
 
 @pytest.mark.parametrize("command", ["up", "collect"])
