@@ -15,6 +15,7 @@ from typing import cast
 
 from infra.journal.frame import encode
 from ingest.client_address import Peer
+from ingest.cookieless import DailySalts
 from ingest.counters import Counters
 from ingest.group_commit import GroupCommit
 from ingest.http_protocol import Connection, Edge
@@ -49,6 +50,11 @@ class NoSpool:
 
     def close(self) -> None:
         """Hold nothing."""
+
+
+def no_salts() -> DailySalts:
+    """Have none: no site is cookieless."""
+    raise AssertionError("the hot path has no salt")
 
 
 def requests() -> list[bytes]:
@@ -90,7 +96,7 @@ async def handle(count: int) -> float:
         settings.target_bytes_max, settings.head_bytes_max, settings.headers_max, settings.body_bytes_max
     )
     heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits)
-    edge = Edge(group, Routes(settings, group, counters, heads), heads, counters)
+    edge = Edge(group, Routes(settings, group, counters, heads, no_salts), heads, counters)
     connections = [Connection(edge) for _ in range(CONNECTIONS)]
     sent: list[bytes] = []
     for connection in connections:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import uvloop
 
+from ingest.cookieless import DailySalts
 from ingest.counters import Counters
 from ingest.group_commit import GroupCommit
 from ingest.http_protocol import Connection, Edge, TimeLimits
@@ -61,7 +62,9 @@ class Collector:
         proxied = bool(settings.trusted_proxies)
         heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits, proxied=proxied)
         self._salts = salts
-        self._routes = Routes(settings, self._group, counters, heads, salts.salts if salts else None)
+        self._salts = salts
+        self._data_dir = settings.data_dir
+        self._routes = Routes(settings, self._group, counters, heads, self._daily_salts)
         self.edge = Edge(self._group, self._routes, heads, counters)
         self.edge.limit(limits, TimeLimits(*times, self._sweep_s), settings.connections_max)
         self._server: asyncio.Server | None = None
@@ -103,6 +106,11 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
         self._group.close()
+
+    def _daily_salts(self) -> DailySalts:
+        """Return the salts, kept from now on if they were not. Raises SaltError."""
+        self._salts = self._salts or SaltKeeper(SaltFile(self._data_dir), time.time())
+        return self._salts.salts
 
     def _sweep(self) -> None:
         self.edge.sweep(self._loop.time())

@@ -67,7 +67,7 @@ def as_is(answer: bytes) -> bytes:
 
 
 class Routes:
-    """Answers requests into `group`. `salts` are needed as soon as a site is cookieless."""
+    """Answers requests into `group`. `salts` returns those of cookieless visitors, or raises SaltError."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Routes:
         group: GroupCommit,
         counters: Counters,
         heads: PixelHeads,
-        salts: DailySalts | None = None,
+        salts: Callable[[], DailySalts],
     ) -> None:
         self._group = group
         self._counters = counters
@@ -108,7 +108,7 @@ class Routes:
         self.take_sites(settings)
 
     def take_sites(self, settings: Settings) -> None:
-        """Go by the sites of these settings from now on."""
+        """Go by the sites of these settings from now on. Raises SaltError, and then goes by the former ones."""
         self._cookieless = CookielessSites(settings, self._salts, self._addresses)
         self._cors = Cors(settings.sites)
         self._rulings = Rulings(settings)

@@ -12,6 +12,7 @@ from ingest import collector, group_commit
 from ingest.cookieless import DAY_S, Salt
 from ingest.salt_file import SaltError, SaltFile
 from schemas.hit import Hit
+from schemas.settings import load
 
 DAY = 20_000
 MIDNIGHT_S = (DAY + 1) * DAY_S
@@ -166,6 +167,20 @@ def test_midnight_and_a_restart_make_yesterdays_id_the_one_before(tmp_path, cloc
     clock.now_s += 40 * DAY_S
     hits = answered(tmp_path, pixel(AGENT))[1]
     assert SaltFile(tmp_path).read() == Salt(DAY - 1, bytes(range(32))).of(DAY + 40)
+
+
+def test_a_site_becomes_cookieless_while_a_collector_runs_if_there_is_a_salt(tmp_path, clock):
+    async def main():
+        async with edge(tmp_path, sites={"shop": {}}) as running:
+            routes = running.collector.edge.routes
+            with pytest.raises(SaltError, match="is missing"):
+                routes.take_sites(load(sites=SITES))
+            answers = await running.exchange(closing(pixel(AGENT)))
+            SaltFile(tmp_path).put(Salt(DAY - 1, bytes(range(32))), force=False)
+            routes.take_sites(load(sites=SITES))
+            return answers + await running.exchange(closing(pixel(AGENT)))
+
+    assert [b"set-cookie" in answer.headers for answer in run(main)] == [True, False]
 
 
 def test_a_collector_does_not_begin_without_a_salt(tmp_path, clock):
