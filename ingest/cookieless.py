@@ -29,7 +29,8 @@ DAY_MAX = date(2100, 1, 1).toordinal() - EPOCH  # the last day that a hit may na
 _PURPOSE = b"hitstream salt"
 _KEY_PURPOSE = b"hitstream key"
 _FIRST_ID = b"0" * 15 + b"1"  # in the place of 0, which is nobody's
-_AGENT = re.compile(rb',"user_agent":"((?:[^"\\]|\\.)*)"').match
+_AGENT_START = b',"user_agent":"'
+_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*').match  # the inside of a JSON string
 _LINE = re.compile(r"(\d{4}-\d\d-\d\d) ([0-9a-f]{64}) ([0-9a-f]{8})\s*")
 
 
@@ -87,8 +88,7 @@ class DailySalts:
     def names(self, now_s: int, site: bytes, address: bytes, members: bytes, ip_member: bytes) -> Names:
         """Return what a visitor is called now; `members` are the hit's, of which the first may be the User-Agent."""
         self.reach(now_s)
-        found = _AGENT(members)
-        agent = found[1] if found else b""
+        agent = _agent_in(members)
         who = b"\n".join((site, address, agent))
         shown = b"\n".join((site, ip_member, agent))
         bucket = int.from_bytes(blake2b(shown, digest_size=8, person=_KEY_PURPOSE).digest()) % BUCKETS
@@ -100,6 +100,16 @@ class DailySalts:
         self.yesterday = yesterday
         self._until_s = (today.day + 1) * DAY_S
         self._hashers = tuple(blake2b(digest_size=8, key=salt.secret) for salt in (yesterday, today, today.next()))
+
+
+def _agent_in(members: bytes) -> bytes:
+    """Return the User-Agent of members as the inside of its JSON string, b"" where there is none."""
+    _, begins, rest = members.partition(_AGENT_START)
+    agent = rest.partition(b'"')[0]
+    if b"\\" in agent:
+        found = _TEXT(rest)
+        agent = found[0] if found else b""
+    return agent if begins else b""
 
 
 def _id(hasher: blake2b, who: bytes) -> bytes:
