@@ -14,7 +14,6 @@ from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, hit, rec
 
 from consumers import pipeline
 from schemas.rejection import Reason
-from schemas.session import SessionRule
 
 slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
