@@ -63,7 +63,7 @@ class Collector:
         heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits, proxied=proxied)
         self._salts = salts
         self._data_dir = settings.data_dir
-        self._routes = Routes(settings, self._group, counters, heads, self._daily_salts)
+        self._routes = Routes(settings, self._group, counters, heads, self.daily_salts)
         self.edge = Edge(self._group, self._routes, heads, counters)
         self.edge.limit(limits, TimeLimits(*times, self._sweep_s), settings.connections_max)
         self._server: asyncio.Server | None = None
@@ -81,6 +81,11 @@ class Collector:
     def take_sites(self, settings: Settings) -> None:
         """Go by the sites of these settings from the next request on; within the event loop."""
         self._routes.take_sites(settings)
+
+    def daily_salts(self) -> DailySalts:
+        """Return the salts of cookieless sites, kept from now on; callable in any thread. Raises SaltError."""
+        self._salts = self._salts or SaltKeeper(SaltFile(self._data_dir), time.time())
+        return self._salts.salts
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket; this process's handle of it is used up."""
@@ -105,11 +110,6 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
         self._group.close()
-
-    def _daily_salts(self) -> DailySalts:
-        """Return the salts, kept from now on if they were not. Raises SaltError."""
-        self._salts = self._salts or SaltKeeper(SaltFile(self._data_dir), time.time())
-        return self._salts.salts
 
     def _sweep(self) -> None:
         self.edge.sweep(self._loop.time())

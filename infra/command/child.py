@@ -74,6 +74,7 @@ def _collector(given: argparse.Namespace, name: str, settings: Settings, life: L
     from ingest.counters import Counters
     from ingest.forwarder_cursor import spool_root
     from ingest.metrics import CollectorMetrics
+    from ingest.salt_file import SaltError
 
     running: list[RunningCollector] = []
     watch = _watch(settings)
@@ -94,6 +95,11 @@ def _collector(given: argparse.Namespace, name: str, settings: Settings, life: L
         loop = asyncio.get_running_loop()
 
         def take_up(changed: Settings) -> None:
+            if changed.cookieless:
+                try:
+                    collector.daily_salts()
+                except SaltError as error:  # it may come: the former sites go on, and the next look tries again
+                    raise RetryError(str(error)) from error
             loop.call_soon_threadsafe(collector.take_sites, changed)
 
         watch.start(take_up)

@@ -23,8 +23,8 @@ FOOT = """
 ## Sites
 
 A table per site in `hitstream.toml`; with none, every well-formed site id and any Origin is accepted, by the rules of
-`[default_site]`. `hitstream site` writes these tables, see [sites](sites.md). What runs takes them up within seconds; every
-other setting holds from the next start on.
+`[default_site]`. `hitstream site` writes these tables, see [sites](sites.md). What runs takes them up within seconds;
+every other setting holds from the next start on.
 
 ```toml
 [sites.shop]

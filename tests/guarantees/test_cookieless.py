@@ -31,6 +31,7 @@ PARTITIONS = 3
 LAG_S = 20 * MINUTE_S  # one edge's hits of so long reach the log before the other's
 COOKIE_IN = re.compile(rb"_hs=([0-9a-f.]+)")
 PAUSES_S = (5, 5, 60, 25 * MINUTE_S, 30 * MINUTE_S, 30 * MINUTE_S + 1, 7 * 3600, 26 * 3600)
+COOKIELESS = "[sites.salted]\nidentity = 'cookieless'\n"
 SITES = {"jar": {}, "salted": {"identity": "cookieless"}}
 
 
@@ -131,23 +132,32 @@ def visitors_by_day(rows):
 
 @pytest.mark.timeout(120)
 def test_two_real_edges_of_one_exported_seed_agree_also_after_a_kill(tmp_path):
-    sites = orjson.dumps({"salted": {"identity": "cookieless"}}).decode()
+    """The second becomes cookieless, and gets the salt, while it runs."""
+    files = [tmp_path / "one.toml", tmp_path / "two.toml"]
+    files[0].write_text(COOKIELESS)
+    files[1].write_text("[sites.salted]\n")
     edges = [
-        Parent("collect", tmp_path / name, sites=sites, port=0, admin_port=0, collectors=collectors)
-        for name, collectors in (("one", 2), ("two", 1))
+        Parent("collect", tmp_path / file.stem, config=file, port=0, admin_port=0, collectors=collectors)
+        for file, collectors in zip(files, (2, 1), strict=True)
     ]
     salt(edges[0], "init")
-    salt(edges[1], "import", given=salt(edges[0], "export"))
     with edges[0], edges[1]:
         for one in edges:
             wait_until(lambda one=one: "public" in one.ports(), 60, one.log_tail)
-            for _ in range(8):  # the kernel deals connections to all collectors
-                send(one)
+        assert sets_cookie(edges[1])
+        files[1].write_text(COOKIELESS)
+        wait_until(lambda: "cannot be taken up yet" in edges[1].log_tail(), 60, edges[1].log_tail)
+        assert sets_cookie(edges[1])
+        salt(edges[1], "import", given=salt(edges[0], "export"))
+        wait_until(lambda: not sets_cookie(edges[1]), 60, edges[1].log_tail)
+        for one in edges:
+            assert not any(sets_cookie(one) for _ in range(8)), "the kernel deals connections to all collectors"
             for pid in one.children("collector"):
                 os.kill(pid, signal.SIGKILL)
-            send(one)
+            assert not sets_cookie(one)
     hits = [msgspec.convert(hit, Hit) for one in edges for hit in hits_in(one.data_dir / "spool")]
-    assert len(hits) == 18
+    hits = [hit for hit in hits if not hit.new_visitor]
+    assert len(hits) == 9 + 10
     names = defaultdict(set)
     for hit in hits:
         names[hit.received_at // 1000 // DAY_S].add((hit.key, hit.visitor_id, hit.visitor_before, hit.visitor_after))
@@ -160,7 +170,7 @@ def salt(edge_host, *arguments, given=""):
     return done.stdout
 
 
-def send(edge_host):
+def sets_cookie(edge_host):
     url = f"http://127.0.0.1:{edge_host.ports()['public']}/p.gif?s=salted"
     with urlopen(Request(url, headers={"User-Agent": "Agent/1"}), timeout=30) as answer:
-        assert "Set-Cookie" not in answer.headers
+        return "Set-Cookie" in answer.headers

@@ -74,9 +74,11 @@ def test_a_death_a_stall_or_a_lost_answer_at_every_step_of_replays(data_dirs, at
     run_all(data_dirs, deaths + stalls + lost, at_most, scripts=replays)
 
 
-def test_a_death_at_every_step_of_a_cookieless_visit_across_midnight(data_dirs):
+@some_or_all
+def test_a_death_at_every_step_of_a_cookieless_visit_across_midnight(data_dirs, at_most):
     steps = run(data_dirs(), Fixed(), over_midnight)
-    run_all(data_dirs, [Fixed({step: 4}) for step in range(1, steps + 20)], None, scripts=over_midnight)
+    plans = [Fixed({step: late}) for step in range(1, steps + 20) for late in (None, 4)]
+    run_all(data_dirs, plans, at_most, scripts=over_midnight)
 
 
 @some_or_all
