@@ -5,6 +5,7 @@ aiokafka itself is imported by the two adapters alone; its errors are told apart
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from typing import Any
 from schemas.errors import FatalError, RetryError
 from schemas.settings import Settings
 
+CLOSE_S_MAX = 2.0
 LOGIN_ERRORS = {
     "SaslAuthenticationFailed",
     "AuthenticationFailedError",
@@ -49,10 +51,14 @@ async def reach(settings: Settings, hosts: Iterable[tuple[Any, ...]], connect: C
     options = {name: value for name, value in connection(settings).items() if name != "bootstrap_servers"}
     trouble: RetryError | None = None
     for host, port, _ in hosts:
+        given_up: list[Any] = []
+        options["on_close"] = lambda failed, _, given_up=given_up: given_up.append(failed)
         try:
             attempt = await connect(host, port, **options)
         except (OSError, RuntimeError) as error:  # KafkaError is a RuntimeError
             trouble = trouble or explained(error, f"{host}:{port}")
+            for failed in given_up:  # over TLS it takes a while; a loop that ends before would leave the socket open
+                await asyncio.wait([failed.close()], timeout=CLOSE_S_MAX)
         else:
             await attempt.close()
             return
@@ -65,7 +71,7 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile or None)
         if settings.kafka_ssl_certfile:
-            password = settings.kafka_ssl_key_password or None
+            password = settings.kafka_ssl_key_password  # an empty one too: None would ask at the terminal
             context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile or None, password)
     except OSError as error:  # ssl.SSLError is one
         raise FatalError(f"the files that HITSTREAM_KAFKA_SSL_* name cannot be used: {error}") from error
@@ -96,7 +102,10 @@ def explained(error: Exception, server: str) -> RetryError:
     elif isinstance(error, TimeoutError):
         why = "no answer in time"
     elif isinstance(error, ConnectionError) or type(error).__name__ == "KafkaConnectionError":
-        why = f"{_text(error)}; is HITSTREAM_KAFKA_SECURITY_PROTOCOL what the port speaks?"
+        why = (
+            f"{_text(error)}; is HITSTREAM_KAFKA_SECURITY_PROTOCOL what the port speaks? Does it want a certificate "
+            "(HITSTREAM_KAFKA_SSL_CERTFILE)?"
+        )
     else:
         why = _text(error)
     return RetryError(f"{where}: {why}")

@@ -35,7 +35,8 @@ class KafkaServer:
     """One node. `directory` holds its configuration, its log file and its data; the port is chosen once if it is 0.
 
     `heap_mib` MiB of Java heap. `users` (name to password) opens a second listener, `sasl_servers`, that wants SASL
-    PLAIN. `overrides` are lines of server.properties. `tied`: start it from the main thread.
+    PLAIN, over TLS where there is a `certificate`: a PEM file with the key (PKCS #8) and its chain. `overrides` are
+    lines of server.properties. `tied`: start it from the main thread.
     """
 
     def __init__(  # noqa: PLR0913  all but two have defaults
@@ -46,6 +47,7 @@ class KafkaServer:
         port: int = 0,
         heap_mib: int = 768,
         users: Mapping[str, str] | None = None,
+        certificate: Path | None = None,
         overrides: Mapping[str, str] | None = None,
         tied: bool = False,
     ) -> None:
@@ -57,6 +59,7 @@ class KafkaServer:
         free = free_ports(3)
         self.port, self._controller_port, self._sasl_port = port or free[0], free[1], free[2]
         self._users = dict(users or {})
+        self._certificate = certificate
         self._overrides = dict(overrides or {})
         self._tied = tied
 
@@ -67,7 +70,7 @@ class KafkaServer:
 
     @property
     def sasl_servers(self) -> str:
-        """Return the address that wants SASL PLAIN."""
+        """Return the address that wants a login."""
         return f"{HOST}:{self._sasl_port}"
 
     @property
@@ -176,7 +179,7 @@ class KafkaServer:
     def _properties(self) -> str:
         listeners = {"PLAINTEXT": self.port, "CONTROLLER": self._controller_port}
         if self._users:
-            listeners["SASL_PLAINTEXT"] = self._sasl_port
+            listeners["SASL_SSL" if self._certificate else "SASL_PLAINTEXT"] = self._sasl_port
         lines = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -185,7 +188,8 @@ class KafkaServer:
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": _addresses(listeners),
             "advertised.listeners": _addresses({name: at for name, at in listeners.items() if name != "CONTROLLER"}),
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,"
+            "SASL_SSL:SASL_SSL",
             "log.dirs": str(self.directory.absolute() / "data"),
             "log.retention.hours": str(RETENTION_HOURS),
             "auto.create.topics.enable": "false",  # a topic made by a typo has the wrong partition count
@@ -210,10 +214,15 @@ class KafkaServer:
             return {}
         users = " ".join(f'user_{name}="{password}"' for name, password in self._users.items())
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
-        return {
+        listener = "listener.name.sasl_ssl" if self._certificate else "listener.name.sasl_plaintext"
+        lines = {
             "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.sasl_plaintext.plain.sasl.jaas.config": f"{module} required {users};",
+            f"{listener}.plain.sasl.jaas.config": f"{module} required {users};",
         }
+        if self._certificate:
+            lines["ssl.keystore.type"] = "PEM"
+            lines["ssl.keystore.location"] = str(self._certificate.absolute())
+        return lines
 
 
 def cluster_id() -> str:

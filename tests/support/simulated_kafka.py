@@ -95,9 +95,10 @@ class SimulatedKafka:
         self.ends[partition] = offset + next(self._holes)
 
     def loaded_to(self, partition: int) -> bool:
-        """Return whether the last record is in the registered batch."""
+        """Return whether the last record is in the registered batch, and every member knows its share."""
         batches, here = self.history[partition], self.records[partition]
-        return not here or (bool(batches) and batches[-1].last >= here[-1].offset)
+        known = all(reader.knows_its_share for reader in self._readers.values())
+        return known and (not here or (bool(batches) and batches[-1].last >= here[-1].offset))
 
     # the group
 

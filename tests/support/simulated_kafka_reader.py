@@ -147,6 +147,11 @@ class SimulatedKafkaReader:
         self._run_tasks()
         return [log for log in self._member.logs if not log.over]
 
+    @property
+    def knows_its_share(self) -> bool:
+        """Whether the member is of use, and works on what the group has given it."""
+        return not (self._member._ending.is_set() or self._is_news() or self._tasks)
+
     def hear(self) -> None:
         """Let the member's own thread hear of the rebalance: everything is revoked, then assigned anew."""
         consumer = self._member._consumer
