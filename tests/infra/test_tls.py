@@ -63,7 +63,7 @@ class Collectors(NamedTuple):
         return self._hit(event_id)[0]["ip"]
 
     def _hit(self, event_id):
-        return [hit for hit in self.hits() if f"&id={event_id}" in hit["query"]]
+        return [hit for hit in self.hits() if f"&id={event_id}" in hit.get("query", "")]
 
 
 class Certificate(NamedTuple):
@@ -195,7 +195,7 @@ def started(name, collectors, certificate, directory):
 def proxy(request, collectors, certificate, tmp_path_factory):
     directory = tmp_path_factory.mktemp("proxy")
     with started(request.param, collectors, certificate, directory) as proxy:
-        wait_until(proxy.is_up, 30, lambda: (directory / "output").read_text())
+        wait_until(proxy.is_up, 30, (directory / "output").read_text)
         yield proxy
 
 
