@@ -128,11 +128,12 @@ def _is_port(digits: str, colon: str) -> bool:
 
 
 def _elements(header: bytes) -> list[str]:
-    """Return a header's comma-separated elements; commas inside quotes do not separate."""
-    text = header.decode("latin-1")
-    if '"' not in text:
-        return [element.strip() for element in text.split(",")]
-    return [element.strip() for element in re.findall(r'((?:[^,"]|"(?:[^"\\]|\\.)*"?)+)', text)]
+    """Return a header's elements: what stands between commas, quoted or not.
+
+    A quote that a client opens and does not close must not take in what the proxies behind it append. An element with
+    a quoted comma is cut in two that cannot be read, and no address or scheme has one.
+    """
+    return [element.strip() for element in header.decode("latin-1").split(",")]
 
 
 def _parameters(element: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ INFRA = Path(__file__).parents[2] / "infra"
 NAME = re.compile(r"\b(?:hitstream|process)_[a-z0-9_]+\b")
 HITS = 200
 LABELS = {
-    *("process", "status", "reason", "call", "cache", "name", "le"),  # closed sets
+    *("process", "status", "reason", "verdict", "call", "cache", "name", "le"),  # closed sets
     *("implementation", "major", "minor", "patchlevel", "version", "generation"),  # prometheus_client's own
 }
 

@@ -34,6 +34,8 @@ def addresses(header="x-forwarded-for", keep="full", trusted=PROXIES):
         (b"fe80::1%eth0", "10.0.0.1"),
         (b"\xff\xfe", "10.0.0.1"),
         (b"1" * 5000, "10.0.0.1"),
+        (b'", 198.51.100.7', "198.51.100.7"),
+        (b'"1.1.1.1, 198.51.100.7, 10.0.0.2', "198.51.100.7"),
     ],
 )
 def test_the_right_most_address_that_is_no_proxy(header, client):
@@ -49,6 +51,9 @@ def test_the_right_most_address_that_is_no_proxy(header, client):
         (b"for=_hidden, for=10.0.0.2", "10.0.0.2"),
         (b'for="a,b", for=198.51.100.7', "198.51.100.7"),
         (b"for=1.1.1.1;for=2.2.2.2", "10.0.0.1"),
+        (b'for=", for=198.51.100.7', "198.51.100.7"),
+        (b'for="\\", for="[2001:db8::1]:443"', "2001:db8::1"),
+        (b'for=1.1.1.1;x="a,b", for=10.0.0.2', "10.0.0.2"),
         (b"198.51.100.7", "10.0.0.1"),
     ],
 )
@@ -92,6 +97,8 @@ def test_who_is_trusted():
         ("forwarded", b"for=1.1.1.1;proto=https", None, True),
         ("forwarded", b"proto=https, for=1.1.1.1", None, False),
         ("forwarded", b"", None, False),
+        ("forwarded", b'for=", for=1.1.1.1;proto=https', None, True),
+        ("forwarded", b'proto=https;x=", for=1.1.1.1;proto=http', None, False),
     ],
 )
 def test_https(header, forwarded, proto, https):
