@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import bench_edge
+from benchmarks import bench_edge, bench_enrich
 
-sys.exit(bench_edge.main())
+sys.exit(bench_edge.main() or bench_enrich.main())
