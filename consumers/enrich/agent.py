@@ -51,9 +51,11 @@ class Agent(NamedTuple):
 
 def describe(user_agent: str, hints: ClientHints = NO_HINTS) -> Agent:
     """Return what header and hints say. An empty or unknown header gives 'Other', 'other' and no bot."""
-    if hints.ua:
-        return described(user_agent[:AGENT_CHARS_MAX], ClientHints(*(hint[:HINT_CHARS_MAX] for hint in hints)))
-    return described(user_agent[:AGENT_CHARS_MAX], NO_HINTS)
+    if not hints.ua:
+        return described(user_agent[:AGENT_CHARS_MAX], NO_HINTS)
+    if max(map(len, hints)) > HINT_CHARS_MAX:
+        hints = ClientHints(*(hint[:HINT_CHARS_MAX] for hint in hints))
+    return described(user_agent[:AGENT_CHARS_MAX], hints)
 
 
 @lru_cache(AGENTS_CACHED_MAX)

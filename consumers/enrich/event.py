@@ -9,7 +9,7 @@ from hashlib import sha256
 import msgspec
 
 from consumers.enrich.agent import Agent, describe
-from consumers.enrich.campaign import campaign
+from consumers.enrich.campaign import NO_CAMPAIGN, campaign
 from consumers.enrich.channel import channel, referrer_host
 from consumers.enrich.click import campaign_query
 from consumers.enrich.client_hints import NO_HINTS, ClientHints
@@ -65,13 +65,14 @@ class Enricher:
             self._sender(event, hit)
         domains = self._domains.get(event.site, NO_DOMAINS)
         tags = campaign(campaign_query(event, domains))
-        event.utm_source = tags.utm_source
-        event.utm_medium = tags.utm_medium
-        event.utm_campaign = tags.utm_campaign
-        event.utm_term = tags.utm_term
-        event.utm_content = tags.utm_content
-        event.click_id = tags.click_id
-        event.click_id_type = tags.click_id_type
+        if tags is not NO_CAMPAIGN:
+            event.utm_source = tags.utm_source
+            event.utm_medium = tags.utm_medium
+            event.utm_campaign = tags.utm_campaign
+            event.utm_term = tags.utm_term
+            event.utm_content = tags.utm_content
+            event.click_id = tags.click_id
+            event.click_id_type = tags.click_id_type
         event.ref_host = referrer_host(referrer, event.url_host, domains) if referrer else ""
         event.channel = channel(tags, event.ref_host)
         if hit.consent == Verdict.GRANTED_ANALYTICS.value:
