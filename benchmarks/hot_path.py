@@ -1,9 +1,9 @@
 """The hot path alone: from the bytes of a returning visitor's pixel request to the frame to write and the answer.
 
 Everything that the collector does for such a hit in Python runs here as it does there, but for the event loop and the
-kernel: `PixelHeads.recognize`, `Routes.pixel`, `GroupCommit.add_pixel`, its flush with the frames' encoding, and the
-answers. `python -m benchmarks.hot_path N` handles N hits and ends: the guard counts its instructions
-(`benchmarks/guard.py`), and `--time` prints microseconds a hit.
+kernel: `Connection.data_received`, `PixelBatch.take` with all that it calls, the frames' encoding, and the answers.
+`python -m benchmarks.hot_path N` handles N hits and ends: the guard counts its instructions (`benchmarks/guard.py`),
+and `--time` prints microseconds a hit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import time
 from typing import cast
 
-from infra.journal.frame import encode
+from infra.journal.frame import encode_all
 from ingest.client_address import Peer
 from ingest.cookieless import DailySalts
 from ingest.counters import Counters
@@ -41,7 +41,7 @@ class NoSpool:
 
     def append(self, hits: list[bytes]) -> int:
         """Encode."""
-        self.next_seq += len([encode(hit) for hit in hits])
+        self.next_seq += len(encode_all(hits))
         return len(hits)
 
     def prepare(self) -> bool:

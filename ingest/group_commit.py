@@ -101,17 +101,28 @@ class GroupCommit:
             self._first_seq = self._spool.next_seq
         return self._first_seq + count
 
-    def add_pixel(self, entry: Entry, hit: bytes) -> None:
-        """Add a request with one hit: the hot path of `add`."""
-        self._hits.append(hit)
-        self._bytes += len(hit) + HEADER_BYTES
-        entry[0].unanswered += 1
-        self._entries.append(entry)
-        if len(self._entries) >= self.hits_max:
-            self.flush()
-        elif not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._end_of_tick)
+    def open_batch(self) -> int:
+        """Begin a batch of pixel requests, behind all that was added before; return the number of its first hit."""
+        self.flush()
+        return self.open(0)
+
+    def add_batch(self, hits: list[bytes], answers: list[tuple[Waiting, bytes]], full_answer: bytes) -> None:
+        """Add requests with one hit each, none on a connection that waits for an answer already: the hot path of `add`.
+
+        Together they are no more than a group may be.
+        """
+        if self._disk:
+            for hit, (connection, answer) in zip(hits, answers, strict=True):
+                self.add((connection, 1, 200, answer, full_answer), [hit])
+            return
+        kept = self._append(hits) if hits else 0
+        for connection, answer in answers[:kept] if kept < len(hits) else answers:
+            connection.send(answer)
+        self._counters.answers[200] += kept
+        for connection, _ in answers[kept:]:
+            self._counters.refused[Refusal.SPOOL_FULL] += 1
+            self._counters.answers[503] += 1
+            connection.send(full_answer)
 
     def add(self, entry: Entry, hits: list[bytes]) -> None:
         """Add a request and its hits, built with the number that `open` gave."""
@@ -133,22 +144,27 @@ class GroupCommit:
         """Append the group's hits with one write and answer, or hand the answers to the next sync."""
         entries, self._entries = self._entries, []
         hits, self._hits = self._hits, []
-        size, self._bytes = self._bytes, 0
+        self._bytes = 0
         if not entries:
             return
         if hits:
-            kept = self._spool.append(hits)
-            if kept:
-                self._counters.group(kept, size)
+            kept = self._append(hits)
             if kept < len(hits):
                 entries = self._refuse(entries, kept)
-            if self._spool.wants_prepare:
-                self._prepare_soon()
         if self._disk:
             self._unsynced += entries
             self._sync_soon()
         else:
             self._answer(entries)
+
+    def _append(self, hits: list[bytes]) -> int:
+        """Append with one write; return how many, from the first on, are kept."""
+        kept = self._spool.append(hits)
+        if kept:
+            self._counters.group(kept, sum(map(len, hits)) + HEADER_BYTES * len(hits))
+        if self._spool.wants_prepare:
+            self._prepare_soon()
+        return kept
 
     def _answer(self, entries: list[Entry]) -> None:
         answers = self._counters.answers

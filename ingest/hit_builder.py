@@ -58,7 +58,7 @@ class HitBuilder:
     """Builds the hits of one spool; `at` sets the time of those that follow."""
 
     def __init__(self, spool_id: str) -> None:
-        self._name = b'","v":%d,"spool_id":"%b","spool_seq":' % (HIT_VERSION, spool_id.encode())
+        self._front = b'","v":%d,"spool_id":"%b","spool_seq":' % (HIT_VERSION, spool_id.encode())
         self.at(0)
 
     def at(self, now_ms: int) -> None:
@@ -68,29 +68,22 @@ class HitBuilder:
         self._beacon = self._received + b'beacon","visitor_id":"'
 
     def pixel(  # noqa: PLR0913, PLR0917  the hot path: the parts of a hit
-        self, seq: int, visitor: bytes, mark: bytes, members: bytes, referer: bytes, query: bytes
+        self, seq: int, key: bytes, visitor: bytes, mark: bytes, ip: bytes, members: bytes, referer: bytes, query: bytes
     ) -> bytes:
-        """Return the hit of a pixel request.
+        """Return the hit of a pixel request, under a log key that is the visitor where he has a cookie.
 
-        `mark` is NEW or KNOWN, for whether the request made the visitor's id, and the verdict; `members` are fragments,
-        `referer` and `query` insides of JSON strings.
+        `mark` is NEW or KNOWN, for whether the request made the visitor's id, with what else stands behind the id; `ip`
+        and `members` are fragments, `referer` and `query` insides of JSON strings.
         """
+        front = (PREFIX, key, self._front, b"%d" % seq, self._pixel, visitor, mark, ip, members)
         if referer and query:
-            tail: tuple[bytes, ...] = (members, b',"referer":"', referer, b'","query":"', query, b'"}')
-        else:
-            tail = (members, text_member(b"referer", referer), text_member(b"query", query), b"}")
-        return b"".join((PREFIX, visitor, self._name, b"%d" % seq, self._pixel, visitor, mark, *tail))
-
-    def keyed_pixel(  # noqa: PLR0913, PLR0917  the parts of a hit
-        self, seq: int, key: bytes, visitor: bytes, mark: bytes, members: bytes, referer: bytes, query: bytes
-    ) -> bytes:
-        """Return the hit of a pixel request under a log key that is not the visitor; the rest as in `pixel`."""
-        rest = (members, text_member(b"referer", referer), text_member(b"query", query), b"}")
-        return b"".join((PREFIX, key, self._name, b"%d" % seq, self._pixel, visitor, mark, *rest))
+            return b"".join((*front, b',"referer":"', referer, b'","query":"', query, b'"}'))
+        text = text_member(b"referer", referer) + text_member(b"query", query)
+        return b"".join((*front, text, b"}"))
 
     def beacon(self, seq: int, visitor: bytes, mark: bytes, members: bytes, event: bytes) -> bytes:
         """Return the hit of one of a POST's events, a JSON object's bytes."""
-        front = (PREFIX, visitor, self._name, b"%d" % seq, self._beacon, visitor)
+        front = (PREFIX, visitor, self._front, b"%d" % seq, self._beacon, visitor)
         return b"".join((*front, mark, members, b',"event":', event, b"}"))
 
     def event(  # noqa: PLR0913, PLR0917  the parts of a hit
@@ -98,4 +91,4 @@ class HitBuilder:
     ) -> bytes:
         """Return the hit of one JSON event from `source`, under a log key that need not be the visitor."""
         rest = (b'","visitor_id":"', visitor, mark, members, b',"event":', event, b"}")
-        return b"".join((PREFIX, key, self._name, b"%d" % seq, self._received, source, *rest))
+        return b"".join((PREFIX, key, self._front, b"%d" % seq, self._received, source, *rest))

@@ -24,6 +24,7 @@ from ingest.counters import Counters, Refusal
 from ingest.group_commit import GroupCommit
 from ingest.http_response import CONTINUE
 from ingest.http_strict import HEAD_END, HttpLimits, RefusedError, Request, StrictReader
+from ingest.pixel_batch import PixelBatch
 from ingest.pixel_head import PixelHeads
 from ingest.routes import Routes
 
@@ -54,7 +55,7 @@ class Phase(IntEnum):
 class Edge:
     """What all connections of a collector share. `now_s` is the loop's time at the last sweep.
 
-    `reads` queues this tick's reads that may be whole requests; it is taken at the tick's end, or when it is full.
+    `reads` queues this tick's reads that may be whole requests, at most one of each connection, until the tick's end.
     """
 
     def __init__(self, group: GroupCommit, routes: Routes, heads: PixelHeads, counters: Counters) -> None:
@@ -66,6 +67,7 @@ class Edge:
         self.stopping = False
         self.reads: list[tuple[Connection, bytes]] = []
         self.reads_max = group.hits_max
+        self.batch = PixelBatch(heads, routes, group)
         loop = asyncio.get_running_loop()
         self.call_soon = loop.call_soon
         self.now_s = loop.time()
@@ -79,17 +81,8 @@ class Edge:
     def take_reads(self) -> None:
         """Take the queued reads in their order, and answer what can be answered."""
         reads, self.reads = self.reads, []
-        recognize, pixel, now_s = self.heads.recognize, self.routes.pixel, self.now_s
-        for connection, data in reads:
-            connection.queued = False
-            fields = recognize(data)
-            if fields is None:
-                connection.read(data)
-            else:
-                connection.since_s = now_s
-                pixel(connection, fields)
-        if reads:
-            self.group.flush()
+        for first in range(0, len(reads), self.reads_max):
+            self.batch.take(reads[first : first + self.reads_max], self.now_s)
 
     def sweep(self, now_s: float) -> None:
         """Apply the time limits to all connections."""
@@ -174,11 +167,9 @@ class Connection(asyncio.Protocol):
         if self._plain:
             self.queued = True
             edge = self._edge
-            edge.reads.append((self, data))
-            if len(edge.reads) == 1:
+            if not edge.reads:
                 edge.call_soon(edge.take_reads)
-            elif len(edge.reads) >= edge.reads_max:
-                edge.take_reads()
+            edge.reads.append((self, data))
         elif self._phase is Phase.OPEN:
             self.read(self._rest + data if self._rest else data)
         else:

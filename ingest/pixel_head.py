@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from ingest.consent import signals_of
 from ingest.hit_builder import COMMON_MEMBERS, common_members, json_text
-from ingest.http_strict import CRLF, HEAD_END, HOST, HttpLimits, Request
+from ingest.http_strict import CRLF, HOST, HttpLimits, Request
 
 # Places in a block's fields.
 HOST_FIELD, COOKIE, ADDRESS, PROTO, SEC_GPC, DNT, REFERER, COMMON = range(8)  # the fields of COMMON_MEMBERS stand last
@@ -27,7 +27,8 @@ NAMES = {b"referer": REFERER, **{name: COMMON + place for place, name in enumera
 # `consent.signals_of`.
 Fields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes, bytes, int]
 Field = tuple[int, bytes] | None
-Block = tuple[bytes, bytes, bytes]  # header lines: before the referrer, if there is one; up to the cookie; behind it
+# Header lines: before the referrer, from there up to the cookie, and the rest. None: there is no referrer, no cookie.
+Block = tuple[bytes | None, bytes | None, bytes]
 # The same of a block of lines, without the query; a referrer that is not there is None.
 BlockFields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes | None, int]
 
@@ -38,7 +39,8 @@ PLAIN_TEXT = bytes(byte if 0x20 < byte < 0x7F and byte not in b'"\\#' else ord("
 PLAIN_COOKIE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
 VERSION_END = b" HTTP/1.1\r\n"
 REFERER_START = b"\r\nReferer: "
-COOKIE_START = b"Cookie: "
+COOKIE_START = b"\r\nCookie: "
+QUERY_START = b"?"
 
 BLOCKS_CACHED_MAX = 8192
 BLOCK_CACHED_BYTES_MAX = 2048
@@ -156,8 +158,7 @@ class PixelHeads:
 
     def __init__(self, pixel_path: str, address_header: str, limits: HttpLimits, *, proxied: bool = False) -> None:
         self._address_name = address_header.encode()
-        self._start = b"GET " + pixel_path.encode() + b"?"
-        self._start_bytes = len(self._start)
+        self._start = b"GET " + pixel_path.encode()
         self._line_bytes_max = limits.target_bytes_max + len(b"GET ")
         self._head_bytes_max = limits.head_bytes_max
         self._headers_max = limits.headers_max
@@ -168,30 +169,25 @@ class PixelHeads:
     def recognize(self, head: bytes) -> Fields | None:  # noqa: C901, PLR0911, PLR0912  one pass, no calls: the hot path
         """Return the fields of bytes that are exactly one common pixel request, else None."""
         line, _, rest = head.partition(VERSION_END)
-        if (
-            line[: self._start_bytes] != self._start
-            or rest[-4:] != HEAD_END
-            or len(line) > self._line_bytes_max
-            or len(head) > self._head_bytes_max
-        ):
+        start, _, query = line.partition(QUERY_START)
+        if start != self._start or len(line) > self._line_bytes_max or len(head) > self._head_bytes_max:
             return None
         address = None
         if self._address_start:
             rest, address = self._cut_address(rest)
-        query = line[self._start_bytes :]
+        front: bytes | None
+        before: bytes | None
         front, has_referer, back = rest.partition(REFERER_START)
-        referer = cookie = b""
         if has_referer:
-            if not front:
-                return None
-            referer, _, back = back.partition(CRLF)
+            end = back.find(CRLF)
+            referer, back = back[:end], back[end:]
         else:
-            front, back = b"", rest
+            front, back, referer = None, rest, b""
         before, has_cookie, after = back.rpartition(COOKIE_START)
         if has_cookie:
-            if before and before[-2:] != CRLF:
-                return None
             cookie, _, after = after.partition(CRLF)
+        else:
+            before, cookie = None, b""
         text = query + referer
         if text.translate(PLAIN_TEXT) != text or cookie.translate(PLAIN_COOKIE) != cookie:
             return None
@@ -225,9 +221,15 @@ class PixelHeads:
     def _read_block(self, block: Block) -> BlockFields | None:
         """Return the fields of a block's lines; None when the fast path does not decide about them."""
         front, before, after = block
-        lines = (front + CRLF + before + after if front else before + after).split(CRLF)
-        if lines.pop() or lines.pop():  # it ends in an empty line
+        parts = [] if front is None else [front]
+        rest = after if before is None else before
+        if front is not None:
+            rest = rest.removeprefix(CRLF)  # the referrer line's own end
+        parts += [rest] if before is None else [rest, after] if before else [after]
+        lines = CRLF.join(parts).split(CRLF)
+        if lines[-2:] != [b"", b""]:  # it ends in an empty line
             return None
+        del lines[-2:]
         fields: list[bytes | None] = [*NO_FIELDS]
         try:
             for place, value in filter(None, map(self._lines.__getitem__, lines)):
@@ -241,7 +243,7 @@ class PixelHeads:
         common = common_members(fields[COMMON:])
         signals = signals_of(fields[SEC_GPC], fields[DNT])
         known = (fields[COOKIE], fields[ADDRESS], fields[PROTO], common, fields[REFERER], signals)
-        if sum(map(len, block)) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
+        if len(b"".join(filter(None, block))) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
             if len(self._blocks) >= BLOCKS_CACHED_MAX:
                 self._blocks.clear()
             self._blocks[block] = known

@@ -22,7 +22,7 @@ from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
 from ingest.denials import Denials
 from ingest.event_body import parse_events
-from ingest.given import CHOICE, CHOICE_ESCAPED, given_in_event, given_in_query
+from ingest.given import given_in_event, given_in_query
 from ingest.group_commit import GroupCommit, Taken, Waiting
 from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR, text_member
 from ingest.http_response import (
@@ -40,10 +40,10 @@ from ingest.http_strict import RefusedError, Request
 from ingest.link import TRACE, Links
 from ingest.optout_pages import optout_pages
 from ingest.pixel_head import Fields, PixelHeads
-from ingest.rulings import Rulings
+from ingest.rulings import Ruling, Rulings
 from ingest.script import script_of
 from ingest.server_events import ServerEvents
-from ingest.visitor import OPTED_OUT, Visitors
+from ingest.visitor import OPTED_OUT, Known, Visitors
 from schemas.settings import Settings
 
 GET_METHODS = b"Allow: GET, HEAD\r\n"
@@ -81,16 +81,15 @@ class Routes:
         self._counters = counters
         self._heads = heads
         self._salts = salts
-        self._visitors = Visitors(
+        self.visitors = Visitors(
             renew_s=settings.cookie_renew_s, secure=settings.cookie_secure, third_party=settings.third_party
         )
-        self._read_visitor = self._visitors.read
-        self._renew_s = settings.cookie_renew_s
-        self._verdicts = counters.verdicts
-        self._denials = Denials(group.builder, counters, self._visitors.mint)
+        self.verdicts = counters.verdicts
+        self._denials = Denials(group.builder, counters, self.visitors.mint)
         self._addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header, settings.ip_keep)
+        self.address_member, self.https = self._addresses.member, self._addresses.https
         self._script = script_of(settings)
-        self._optout_pages = optout_pages(settings, self._addresses, self._visitors)
+        self._optout_pages = optout_pages(settings, self._addresses, self.visitors)
         self._paths: dict[bytes, Callable[[Client, Request, Dress], None]] = {
             settings.click_path.encode(): self._on_click_path,
             settings.server_events_path.encode(): self._on_server_path,
@@ -102,9 +101,9 @@ class Routes:
         }
         self._events_max = settings.post_events_max
         self._depth_max = settings.json_depth_max
-        self._members_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
+        self.members_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
         self._retry_after = b"Retry-After: %d\r\n" % settings.retry_after_s
-        self._full = refusal(Refusal.SPOOL_FULL, self._retry_after)
+        self.full = refusal(Refusal.SPOOL_FULL, self._retry_after)
         self.take_sites(settings)
 
     def take_sites(self, settings: Settings) -> None:
@@ -112,12 +111,12 @@ class Routes:
         self._cookieless = CookielessSites(settings, self._salts, self._addresses)
         self._cors = Cors(settings.sites)
         self._rulings = Rulings(settings)
-        self._usual, self._usual_anywhere = self._rulings.usual, self._rulings.usual_anywhere
+        self.usual, self.usual_anywhere = self._rulings.usual, self._rulings.usual_anywhere
         self._server_events = ServerEvents(
-            settings, self._group, self._counters, self._rulings, self._denials, self._visitors.mint
+            settings, self._group, self._counters, self._rulings, self._denials, self.visitors.mint
         )
         self._links = Links(settings)
-        shared = (self._heads, self._addresses, self._visitors, self._rulings, self._denials, self._cookieless)
+        shared = (self._heads, self._addresses, self.visitors, self._rulings, self._denials, self._cookieless)
         self._clicks = Clicks(settings, self._group, self._counters, *shared)
 
     def peer(self, host: str) -> Peer:
@@ -130,55 +129,44 @@ class Routes:
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
-        members = ip + common
-        size = len(members) + len(referer) + len(query)
-        if size > self._members_bytes_max:
+        size = len(ip) + len(common) + len(referer) + len(query)
+        if size > self.members_bytes_max:
             self._refuse(client, Refusal.HIT_TOO_LARGE, dress)
             return
-        group = self._group
+        group, answer, given = self._group, PIXEL, given_in_query(query)
         seq = group.open(size + HIT_FIXED_BYTES)
-        known = self._read_visitor(cookie, group.now_s)
-        ruling = self._usual_anywhere
-        if ruling is None:
-            ruling = self._usual.get(query.partition(b"&")[0])
-        if (
-            ruling is None
-            or signals
-            or known is OPTED_OUT
-            or query.partition(CHOICE)[1]  # cheaper than `in`, which tries its left side as a number first
-            or query.partition(CHOICE_ESCAPED)[1]
-        ):
-            given = given_in_query(query)
-            ruling = self._rulings.of(given, signals, opted_out=known is OPTED_OUT)
-            site = None if ruling.denial is not None else self._cookieless.of(given.get("s"))
-            if site is not None:
-                self._verdicts[ruling.verdict] += 1
-                names = self._cookieless.names(group.now_s, site, client.peer, address, common)
-                mark = names.mark(ruling.known)
-                hit = group.builder.keyed_pixel(seq, names.key, names.visitor, mark, members, referer, query)
-                group.add_pixel((client, 1, 200, dress(PIXEL), dress(self._full)), hit)
-                return
-        verdict, denial, as_known, as_new = ruling
-        self._verdicts[verdict] += 1
-        if denial is not None:
-            denied = self._denials.hits(seq, b"pixel", denial, given_in_query(query), referer)
-            group.add((client, len(denied), 200, dress(PIXEL), dress(self._full)), denied)
-            return
-        if known is not None:
-            visitor, birth_s = known
-            hit = group.builder.pixel(seq, visitor, as_known, members, referer, query)
+        known = self.visitors.read(cookie, group.now_s)
+        ruling = self._rulings.of(given, signals, opted_out=known is OPTED_OUT)
+        self.verdicts[ruling.verdict] += 1
+        if ruling.denial is not None:
+            hits = self._denials.hits(seq, b"pixel", ruling.denial, given, referer)
+        elif (site := self._cookieless.of(given.get("s"))) is not None:
+            names = self._cookieless.names(group.now_s, site, client.peer, address, common)
+            mark = names.mark(ruling.known)
+            hits = [group.builder.pixel(seq, names.key, names.visitor, mark, ip, common, referer, query)]
         else:
-            linked = TRACE in query + referer and self._links.arrival_in_query(query, referer, group.now_s)
-            visitor, birth_s = linked or (self._mint(), group.now_s)
-            hit = group.builder.pixel(seq, visitor, as_known if linked else as_new, members, referer, query)
-        answer = PIXEL
-        if known is None or group.now_s - birth_s > self._renew_s:
-            https = trusted and self._addresses.https(address, proto)
-            answer = PIXEL_START + self._visitors.set_cookie(visitor, birth_s, https=https) + PIXEL_END
-        if dress is as_is:
-            group.add_pixel((client, 1, 200, answer, self._full), hit)
-        else:
-            group.add_pixel((client, 1, 200, dress(answer), dress(self._full)), hit)
+            https = trusted and self.https(address, proto)
+            linked = known is None and self._links.arrival_in_query(query, referer, group.now_s)
+            if linked:
+                (visitor, birth_s), mark = linked, ruling.known
+                answer = self._with_cookie(visitor, birth_s, https=https)
+            else:
+                visitor, mark, answer = self.introduced(known, ruling, https=https)
+            hits = [group.builder.pixel(seq, visitor, visitor, mark, ip, common, referer, query)]
+        group.add((client, len(hits), 200, dress(answer), dress(self.full)), hits)
+
+    def introduced(self, known: Known | None, ruling: Ruling, *, https: bool) -> tuple[bytes, bytes, bytes]:
+        """Return id, mark and answer for a visitor with this cookie; None: a new one. The id stays in a cookie."""
+        now_s = self._group.now_s
+        if known is None:
+            visitor = self._mint()
+            return visitor, ruling.new, self._with_cookie(visitor, now_s, https=https)
+        visitor, birth_s = known
+        due = now_s - birth_s > self.visitors.renew_s
+        return visitor, ruling.known, self._with_cookie(visitor, birth_s, https=https) if due else PIXEL
+
+    def _with_cookie(self, visitor: bytes, birth_s: int, *, https: bool) -> bytes:
+        return PIXEL_START + self.visitors.set_cookie(visitor, birth_s, https=https) + PIXEL_END
 
     def request(self, client: Client, request: Request, *, keep_alive: bool) -> None:
         """Answer a request that the strict reader read."""
@@ -253,11 +241,11 @@ class Routes:
         members = b"".join((ip, common, text_member(b"referer", referer)))
         sizes = [len(members) + len(body) for body in bodies]
         bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
-        if max(sizes) > self._members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
+        if max(sizes) > self.members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
             raise RefusedError(Refusal.HIT_TOO_LARGE)
         group = self._group
         seq = group.open(bound, len(bodies))
-        known = self._read_visitor(cookie, group.now_s)
+        known = self.visitors.read(cookie, group.now_s)
         rulings = [self._rulings.of(event, signals, opted_out=known is OPTED_OUT) for event in events]
         sites = [self._cookieless.of(event.get("s")) for event in events]
         named = not all(
@@ -268,7 +256,7 @@ class Routes:
         hits: list[bytes] = []
         for event, body, ruling, site in zip(events, bodies, rulings, sites, strict=True):
             place = seq + len(hits)
-            self._verdicts[ruling.verdict] += 1
+            self.verdicts[ruling.verdict] += 1
             if ruling.denial is not None:
                 hits += self._denials.hits(place, b"beacon", ruling.denial, given_in_event(event), referer)
             elif site is not None:
@@ -278,9 +266,9 @@ class Routes:
             else:
                 mark = ruling.known if found else ruling.new
                 hits.append(group.builder.beacon(place, visitor, mark, members, body))
-        if named and (known is None or group.now_s - birth_s > self._renew_s):
+        if named and (known is None or group.now_s - birth_s > self.visitors.renew_s):
             https = trusted and self._addresses.https(address, proto)
-            lines += self._visitors.set_cookie(visitor, birth_s, https=https)
+            lines += self.visitors.set_cookie(visitor, birth_s, https=https)
         full = refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
         group.add((client, len(hits), 204, dress(response(204, lines, None)), dress(full)), hits)
 
@@ -295,7 +283,7 @@ class Routes:
 
     def _mint(self) -> bytes:
         self._counters.visitors_minted += 1
-        return self._visitors.mint()
+        return self.visitors.mint()
 
     def _answer(self, client: Client, status: int, answer: bytes) -> None:
         self._group.add((client, 0, status, answer, answer), [])

@@ -8,9 +8,12 @@ from benchmarks.guard import BOUNDS, INSTRUCTIONS_MARGIN, Check, build_of_python
 
 NEEDLESS_DECODE = """
 import orjson
-from ingest.group_commit import GroupCommit
-add_pixel = GroupCommit.add_pixel
-GroupCommit.add_pixel = lambda self, waiting, hit: add_pixel(self, waiting, hit[:0] + orjson.dumps(orjson.loads(hit)))
+from ingest.hit_builder import HitBuilder
+pixel = HitBuilder.pixel
+HitBuilder.pixel = lambda self, *parts: decoded(pixel(self, *parts))
+def decoded(hit):
+    orjson.loads(hit)
+    return hit
 """
 
 

@@ -79,7 +79,9 @@ def test_pixel_hits(ids, seq, now_ms, new, texts):
     builder = HitBuilder(spool_id.decode())
     builder.at(now_ms)
     members = common_members([json_text(agent), *(len(COMMON_MEMBERS) - 1) * [None]])
-    payload = builder.pixel(seq, visitor_id, NEW if new else KNOWN, members, json_text(referer), json_text(query))
+    payload = builder.pixel(
+        seq, visitor_id, visitor_id, NEW if new else KNOWN, b"", members, json_text(referer), json_text(query)
+    )
     hit = msgspec.json.decode(payload, type=Hit)
     VALID.validate(orjson.loads(payload))
     assert payload[KEY_START:KEY_END] == visitor_id
@@ -122,7 +124,7 @@ def test_denied_hits(key, verdict, source):
 def test_bytes_stand_as_documented():
     builder = HitBuilder("00000000000000ff")
     builder.at(1)
-    assert builder.pixel(7, b"00000000000000ab", NEW, b"", b"", b"a") == (
+    assert builder.pixel(7, b"00000000000000ab", b"00000000000000ab", NEW, b"", b"", b"", b"a") == (
         b'{"key":"00000000000000ab","v":1,"spool_id":"00000000000000ff","spool_seq":7,"received_at":1,'
         b'"source":"pixel","visitor_id":"00000000000000ab","new_visitor":true,"query":"a"}'
     )

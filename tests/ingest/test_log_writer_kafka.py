@@ -81,7 +81,7 @@ def real_hits(rng, count):
         visitor = b"%016x" % rng.getrandbits(64)
         mark = NEW if rng.random() < 0.5 else KNOWN
         yield builder.pixel(
-            seq, visitor, mark, b"", b"https://shop.example/\xc3\xa9", b"s=shop&u=https%3A%2F%2Fa.example"
+            seq, visitor, visitor, mark, b"", b"", b"https://shop.example/\xc3\xa9", b"s=shop&u=https%3A%2F%2Fa.example"
         )
 
 
