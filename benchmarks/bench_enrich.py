@@ -166,7 +166,7 @@ def _network_files(root: Path) -> tuple[Path, Path]:
 def hits_of(requests: Iterable[Request], root: Path) -> list[bytes]:
     """Return the hits that a collector makes of `requests`, in its order."""
     root.mkdir()
-    with patch.dict(os.environ, HITSTREAM_TRUSTED_PROXIES="127.0.0.0/8"), collector(root) as server:
+    with collector(root, HITSTREAM_TRUSTED_PROXIES="127.0.0.0/8") as server:
         report = asyncio.run(send(requests, Target("127.0.0.1", server.port), Pace(connections=32)))
         if report.unanswered:
             raise RuntimeError(f"{report.unanswered} requests were not answered")

@@ -105,20 +105,20 @@ def nginx(name: str, root: Path, log: str = "") -> Iterator[Server]:
 
 
 @contextmanager
-def inherited(name: str, arguments: list[str]) -> Iterator[Server]:
-    """Run this module as a server on a socket that we opened."""
+def inherited(name: str, arguments: list[str], **environment: str) -> Iterator[Server]:
+    """Run this module as a server on a socket that we opened, with more in its environment."""
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as sock:
         port = int(sock.getsockname()[1])
         command = [sys.executable, "-m", "benchmarks.edge_servers", *arguments, str(sock.fileno())]
-        with process(command, pass_fds=[sock.fileno()]) as started:
+        with process(command, pass_fds=[sock.fileno()], env=child_environment(**environment)) as started:
             await_answer(port)
             yield Server(name, port, [started.pid])
 
 
 @contextmanager
-def collector(root: Path) -> Iterator[Server]:
-    """Run one collector process on its own spool in `root`."""
-    with inherited("hitstream", ["collector", str(root)]) as server:
+def collector(root: Path, **environment: str) -> Iterator[Server]:
+    """Run one collector process on its own spool in `root`; `environment` are settings beside the defaults."""
+    with inherited("hitstream", ["collector", str(root)], **environment) as server:
         yield server
 
 
