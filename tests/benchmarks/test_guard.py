@@ -18,7 +18,8 @@ def decoded(hit):
 
 
 def check(patch=""):
-    committed = orjson.loads(BOUNDS.read_bytes())["instructions"][build_of_python()]
+    recorded = orjson.loads(BOUNDS.read_bytes())["instructions"].get(build_of_python())
+    committed = recorded or instructions()  # a Python without a bound is held against itself
     return Check("instructions a hit", instructions(patch), committed, INSTRUCTIONS_MARGIN)
 
 

@@ -80,13 +80,17 @@ def test_calls_wait_for_the_script_and_consent_goes_first(tmp_path, web, browser
             url = web.page("/cart", f"{example}{tag(box.port)}")
             await visited(box, browser, url, 2)
             calls = (
-                "hitstream('consent', '0'); hitstream('Lead', {v: 1, 'p.plan': 'x', items: [{sku: 'a'}], id: 'mine'})"
+                "hitstream('consent', 'ads,analytics');"
+                "hitstream('Lead', {v: 1, 'p.plan': 'x', items: [{sku: 'a'}], id: 'mine'});"
+                "hitstream('consent', '0'); hitstream('Contact', {id: 'no'})"
             )
             await asyncio.to_thread(browser.execute_script, calls)
-            await until(lambda: len(box.hits()) == 3)
-            view, purchase, lead = events(box.hits())
+            await until(lambda: len(box.hits()) == 4)
+            hits = box.hits()
+            view, purchase, lead, contact = events(hits)
         assert [view["e"], purchase["e"], lead["e"]] == ["PageView", "Purchase", "Lead"]
-        assert [view["c"], purchase["c"], lead["c"]] == ["analytics,ads", "analytics,ads", "0"]
+        assert [view["c"], purchase["c"], lead["c"]] == ["analytics,ads", "analytics,ads", "ads,analytics"]
+        assert (contact["e"], "id" in contact, hits[3]["consent"]) == ("Contact", False, "denied_param")
         assert (purchase["v"], purchase["cur"], purchase["oid"]) == (49.9, "EUR", "ORDER")
         assert (lead["v"], lead["p.plan"], lead["items"], lead["id"]) == (1, "x", [{"sku": "a"}], "mine")
         assert view["id"] != purchase["id"]
