@@ -62,7 +62,7 @@ class Log:
 
 
 @pytest.mark.parametrize(
-    ("registered", "marks", "batch", "records", "expected"),
+    ("registered", "recovered", "batch", "records", "expected"),
     [
         (None, True, None, [], (10, 0.0)),  # nothing at hand: what the log has ahead
         (None, True, None, [Record(4, b"", b"")], (16, 2.0)),  # gathered since 98 s
@@ -71,10 +71,10 @@ class Log:
         (Registered(3, 9, 95_000), True, None, [], (10, 0.0)),  # loaded
     ],
 )
-def test_a_partition_counts_what_is_not_loaded(registered, marks, batch, records, expected):
+def test_a_partition_counts_what_is_not_loaded(registered, recovered, batch, records, expected):
     rules = WorkerRules(None, SessionRule(), 1000, 10, 1000, 1.0, 1000)
     worker = PartitionWorker(Log(registered), None, rules, lambda: 100.0, WorkerCounters())
-    worker._marks = object() if marks else None
+    worker._before = 10 if recovered else None
     worker._batch, worker._records, worker._since_s = batch, records, 98.0
     assert worker.unloaded(100.0) == expected
 
