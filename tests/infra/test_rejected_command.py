@@ -21,7 +21,7 @@ from schemas.settings import load
 
 SHOP = "[sites.shop]\n"
 BLOG = "[sites.blog]\n"
-HITS = ("s=shop&id=1", "s=blog&id=2", "s=blog&id=3&c=0", "s=blog&id=4&v=wrong", "s=shop&id=5", "s=blog&id=6")
+HITS = ("s=shop&id=1", "s=blog&id=2", "s=blog&id=3&c=1", "s=blog&id=4&v=wrong", "s=shop&id=5", "s=blog&id=6")
 
 
 def send(box, query):
