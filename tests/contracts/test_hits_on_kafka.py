@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from jsonschema import Draft202012Validator
-from support.box import free_ports
 from support.edge import HOST, PIXEL, PIXEL_SEEN, edge, post, run
 from support.kafka import unique
 from support.parent import Parent
@@ -30,7 +29,7 @@ from schemas.settings import MIB, Settings
 WAIT_S_MAX = 30.0
 PARTITIONS = 3
 SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "schemas" / "hit.schema.json").read_bytes()))
-ODD = b"GET /p.gif?s=shop&u=%FF%00&x=\xc3\xa9%22 HTTP/1.1\r\n" + HOST + b'User-Agent: \xff"\\ \t<x>\r\n\r\n'
+ODD = b"GET /p.gif?s=shop&u=%FF%00&x=%C3%A9%22 HTTP/1.1\r\n" + HOST + b'User-Agent: \xff"\\ \t<x>\r\n\r\n'
 EMAIL = b"GET /p.gif?s=shop&e=EmailOpen HTTP/1.1\r\n" + HOST + b"Sec-GPC: 1\r\nReferer: https://mail.example/\r\n\r\n"
 EVENTS = b'[{"s":"shop","e":"Purchase","id":"o-1","value":9.5,"p":{"a":"\\u00e9"}},{"s":"shop","e":"PageView"}]'
 
@@ -164,19 +163,19 @@ def test_readiness_of_a_process_says_that_the_count_is_wrong_and_what_to_do(
     settings, tmp_path, clickhouse_url, command, words
 ):
     make_topic(settings, 5)
-    (port,) = free_ports(1)
     own = {
         "kafka_bootstrap_servers": settings.kafka_bootstrap_servers,
         "kafka_topic": settings.kafka_topic,
         "kafka_group": settings.kafka_group,
         "partitions": PARTITIONS,
         "clickhouse_url": clickhouse_url,
-        "admin_port": port,
+        "admin_port": 0,
         "workers": 1,
     }
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     with Parent(command, data_dir, **own) as parent:
+        port = until(parent.ports)["admin"]
         until(lambda: words in str(readiness(port)), lambda: f"{readiness(port)}\n{parent.log_tail()}")
         status, text = readiness(port)
         assert status == 503
