@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from jsonschema import Draft202012Validator
 from support.edge import HOST, PIXEL, PIXEL_SEEN, edge, post, run
-from support.kafka import unique
+from support.kafka import forward, kafka_settings, unique
 from support.parent import Parent
 from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, hit
@@ -20,11 +20,9 @@ from support.worker_box import RULES
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.log_reader.kafka import KafkaLogReader
 from consumers.worker import Worker
-from ingest.forwarder import Forwarder
-from ingest.log_writer.kafka import KafkaLogWriter
 from schemas.hit import HIT_VERSION, partition_of
 from schemas.rejection import Reason
-from schemas.settings import MIB, Settings
+from schemas.settings import MIB
 
 WAIT_S_MAX = 30.0
 PARTITIONS = 3
@@ -36,13 +34,7 @@ EVENTS = b'[{"s":"shop","e":"Purchase","id":"o-1","value":9.5,"p":{"a":"\\u00e9"
 
 @pytest.fixture
 def settings(kafka_servers, tmp_path):
-    return Settings(
-        data_dir=tmp_path,
-        kafka_bootstrap_servers=kafka_servers,
-        kafka_topic=unique("hits"),
-        kafka_group=unique("workers"),
-        partitions=PARTITIONS,
-    )
+    return kafka_settings(kafka_servers, tmp_path, partitions=PARTITIONS)
 
 
 def until(condition, what=lambda: ""):
@@ -67,13 +59,7 @@ async def kept_hits(settings):
             _, takes_more = await server.probed(request)
             assert takes_more
         hits = server.hits()
-    forwarder = Forwarder.from_settings(settings, KafkaLogWriter.open(settings))
-    try:
-        await forwarder.open()
-        while await forwarder.step():
-            pass
-    finally:
-        await forwarder.close()
+    await forward(settings)
     return hits
 
 
