@@ -56,8 +56,9 @@ CLUSTER_TIMEOUT_SHARE = 0.5  # the server gives up waiting for replicas before w
 # ErrorCodes.cpp: what passes without anyone changing the statement. Every other number is fatal.
 _RETRY_CODES = frozenset(
     (
-        *(23, 24, 74, 75, 159, 160, 198, 202, 203, 209, 210, 216, 225, 236, 241, 242, 243, 252, 265, 279, 285, 286),
-        *(289, 290, 298, 305, 319, 364, 373, 394, 415, 425, 439, 473, 499, 574, 636, 722, 745, 999, 1000, 1001, 1002),
+        *(23, 24, 74, 75, 159, 160, 164, 198, 202, 203, 209, 210, 216, 225, 236, 241, 242, 243, 252, 265, 279, 285),
+        *(286, 289, 290, 298, 305, 319, 364, 373, 394, 415, 425, 439, 473, 499, 574, 636, 722, 745, 999, 1000, 1001),
+        1002,
     )
 )
 _RETRY_STATUS = re.compile(r"HTTP status (?:408|429|5\d\d)")

@@ -16,8 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from infra.clickhouse_server import access, errors, lexer
+from infra.clickhouse_server import access, errors, lexer, write_errors
 from infra.clickhouse_server.guard import Denied
+from infra.clickhouse_server.write_errors import WriteErrors
 
 LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.05
@@ -48,8 +49,9 @@ class Statement(NamedTuple):
 class Connection:
     """One chDB connection: its settings, current database and temporary tables. One thread at a time."""
 
-    def __init__(self, raw: Any) -> None:  # noqa: ANN401  chDB is untyped
+    def __init__(self, raw: Any, met: WriteErrors) -> None:  # noqa: ANN401  chDB is untyped
         self._raw = raw
+        self._write_errors = met
 
     def query(
         self, sql: str | bytes, output_format: str = "TabSeparated", parameters: Mapping[str, str] | None = None
@@ -71,7 +73,7 @@ class Connection:
     def insert(self, head: bytes, input_format: str) -> Insert:
         """Start an INSERT whose data follows; `head` ends before FORMAT or VALUES. Raises ServerError."""
         try:
-            return Insert(self._raw, self._raw.send_insert(head, input_format))
+            return Insert(self._raw, self._raw.send_insert(head, input_format), self._write_errors)
         except RuntimeError as error:
             raise errors.from_engine(error) from None
 
@@ -124,8 +126,10 @@ class Stream:
 class Insert:
     """A running INSERT; nothing is in the table before `finish`."""
 
-    def __init__(self, raw: Any, handle: Any) -> None:  # noqa: ANN401  chDB is untyped
+    def __init__(self, raw: Any, handle: Any, met: WriteErrors) -> None:  # noqa: ANN401  chDB is untyped
         self._raw, self._handle = raw, handle
+        self._write_errors = met
+        self._before = met.before()
 
     def append(self, data: bytes) -> None:
         """Add bytes of the input format. Raises ServerError."""
@@ -138,10 +142,13 @@ class Insert:
         """Write the rows and return the counts. Raises ServerError."""
         try:
             result: Result = self._raw.insert_done(self._handle)
+            met = self._write_errors.met(self._before, self._raw.query(write_errors.LOOK, "TabSeparated").bytes())
         except RuntimeError as error:
             raise errors.from_engine(error) from None
         finally:
             self._handle = None
+        if met:
+            raise met
         return result
 
     def cancel(self) -> None:
@@ -163,6 +170,7 @@ class Engine:
         try:
             config = access.write_configuration(directory / "config")
             _forget_empty_default(directory / "metadata")
+            self._write_errors = WriteErrors()
             self._connect, self._address = _chdb(), f"{directory.absolute()}?config-file={config.absolute()}"
             self._first = self.connect()
             self._open_default()
@@ -181,7 +189,7 @@ class Engine:
     def connect(self) -> Connection:
         """Return a new connection; it starts from the profile's settings and database `default`."""
         try:
-            return Connection(self._connect(self._address))
+            return Connection(self._connect(self._address), self._write_errors)
         except RuntimeError as error:
             raise EngineError(f"the engine on {self._directory} does not start: {error}") from error
 

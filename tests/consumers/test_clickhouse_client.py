@@ -164,6 +164,25 @@ def test_an_overloaded_server_is_to_be_tried_again(client, code):
         client.query(f"SELECT throwIf(1, 'busy', toInt32({code})) SETTINGS allow_custom_error_code_in_throwif = 1")
 
 
+def test_too_many_parts_are_waited_for(client):
+    client.insert("events", events(1), token="first")
+    client.command("ALTER TABLE events MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1")
+    with pytest.raises(RetryError, match=r"252.*[Tt]oo many parts"):
+        client.insert("events", events(1), token="second")
+    client.command("ALTER TABLE events RESET SETTING parts_to_delay_insert, parts_to_throw_insert")
+    client.insert("events", events(1), token="second")
+    assert client.query("SELECT count() FROM events") == [(2,)]
+
+
+def test_a_server_that_may_only_be_read_is_waited_for(client, monkeypatch):
+    client.insert("events", events(1), token="first")
+    monkeypatch.setattr(client, "_cluster_settings", {"readonly": 1})  # as a user's profile has it
+    with pytest.raises(RetryError, match=r"164.*readonly"):
+        client.insert("events", events(1), token="second")
+    monkeypatch.undo()
+    assert client.query("SELECT count() FROM events") == [(1,)]
+
+
 def test_wrong_columns_and_values_are_fatal(client):
     with pytest.raises(FatalError, match="no_such"):
         client.insert("events", {"no_such": [1]}, token="x")

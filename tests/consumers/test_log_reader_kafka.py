@@ -12,12 +12,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, NewTopic
-from support.kafka import unique
+from support.kafka import kafka_settings, unique
 
 from consumers.log_reader.kafka import KafkaLogReader, log_ends
 from consumers.log_reader.port import FencedError, Registered
 from schemas.errors import FatalError, RetryError
-from schemas.settings import KIB, MIB, Settings
+from schemas.settings import KIB, MIB
 
 WAIT_S_MAX = 30.0
 PARTITIONS = 2
@@ -25,11 +25,9 @@ PARTITIONS = 2
 
 @pytest.fixture
 def settings(kafka_servers, tmp_path):
-    return Settings(
-        data_dir=tmp_path,
-        kafka_bootstrap_servers=kafka_servers,
-        kafka_topic=unique("hits"),
-        kafka_group=unique("workers"),
+    return kafka_settings(
+        kafka_servers,
+        tmp_path,
         partitions=PARTITIONS,
         kafka_session_timeout_s=6.0,
         kafka_rebalance_timeout_s=6.0,

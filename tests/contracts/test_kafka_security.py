@@ -11,13 +11,12 @@ import pytest
 import trustme
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from cryptography.hazmat.primitives import serialization
-from support.kafka import HEAP_MIB, PASSWORD, USER, local_jars, unique
+from support.kafka import HEAP_MIB, PASSWORD, USER, forward, local_jars, unique
 from support.spools import TestSpool, spool_hit
 
 from consumers.log_reader.kafka import KafkaLogReader, log_ends
 from consumers.log_reader.port import Registered
 from infra.kafka_server.broker import KafkaServer
-from ingest.forwarder import Forwarder
 from ingest.log_writer.kafka import KafkaLogWriter
 from schemas.errors import FatalError, RetryError
 from schemas.settings import KIB, Settings
@@ -95,22 +94,6 @@ def settings_of(broker, tmp_path, monkeypatch):
     return of
 
 
-def forward(settings):
-    """Let the real forwarder send what the spools hold."""
-
-    async def life():
-        writer = KafkaLogWriter.open(settings)
-        forwarder = Forwarder(settings.data_dir, writer, batch_bytes_max=64 * KIB, dead_check_s=0.0)
-        try:
-            await forwarder.open()
-            while await forwarder.step():
-                pass
-        finally:
-            await forwarder.close()
-
-    asyncio.run(life())
-
-
 def until(condition):
     deadline = time.monotonic() + WAIT_S_MAX
     while not (result := condition()):
@@ -125,7 +108,7 @@ def test_hits_pass_from_a_spool_to_a_worker_over_tls_with_a_login(settings_of, m
     spool = TestSpool(settings.data_dir, "00000000000000aa")
     sent = [spool_hit(spool.name, seq) for seq in range(5)]
     spool.append(5)
-    forward(settings)
+    asyncio.run(forward(settings))
     reader = KafkaLogReader(settings, heartbeat_s=0.2)
     try:
         (log,) = until(reader.assigned)

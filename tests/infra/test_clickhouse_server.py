@@ -343,3 +343,33 @@ def test_the_engines_errors_are_read(text, code, name, message):
     error = errors.from_engine(RuntimeError(text))
     assert (error.code, error.name, error.message) == (code, name, message)
     assert error.text("1.2") == f"Code: {code}. DB::Exception: {message}. ({name}) (version 1.2)\n"
+
+
+def test_an_insert_that_could_not_be_written_says_so(server):
+    """The engine itself says nothing: see write_errors."""
+    server.text("CREATE TABLE checked (a Int32, CONSTRAINT positive CHECK a > 0) ENGINE = MergeTree ORDER BY a")
+    server.text("CREATE MATERIALIZED VIEW seen ENGINE = MergeTree ORDER BY a AS SELECT a, throwIf(a = 77) FROM checked")
+    for value, code in (("-1", "469"), ("77", "395")):
+        status, headers, body = server.request("INSERT INTO checked FORMAT TSV", value.encode())
+        assert status == 500
+        assert headers["X-ClickHouse-Exception-Code"] == code, body
+    server.text("INSERT INTO checked FORMAT TSV", b"5")
+    server.request("SELECT no_such_column")
+    server.text("INSERT INTO checked VALUES (6)")
+    assert server.text("SELECT a FROM seen ORDER BY a") == "5\n6\n"
+    server.text("ALTER TABLE checked MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1")
+    for statement, data in (("INSERT INTO checked FORMAT TSV", b"7"), ("INSERT INTO checked VALUES (7)", None)):
+        status, headers, _ = server.request(statement, data)
+        assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "252")
+
+
+def test_of_inserts_that_fail_alike_at_the_same_time_none_is_taken_for_written(server):
+    server.text("CREATE TABLE refusing (a Int32, CONSTRAINT positive CHECK a > 0) ENGINE = MergeTree ORDER BY a")
+
+    def work(_):
+        for _ in range(10):
+            status, _, body = server.request("INSERT INTO refusing FORMAT TSV", b"-1")
+            assert status == 500, body
+            assert b"VIOLATED_CONSTRAINT" in body
+
+    in_threads(6, work)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,6 +18,8 @@ from testcontainers.community.kafka import KafkaContainer
 
 from infra.kafka_server.broker import KafkaServer
 from infra.kafka_server.jars import ensure_jars
+from ingest.forwarder import Forwarder
+from ingest.log_writer.kafka import KafkaLogWriter
 from schemas.settings import Settings
 
 USER, PASSWORD = "hits", "secret"
@@ -31,6 +34,23 @@ def local_jars() -> Path:
 def unique(name: str) -> str:
     """Return a topic or group name that no other test has."""
     return f"{name}-{uuid4().hex[:10]}"
+
+
+def kafka_settings(servers: str, data_dir: Path, **fields: Any) -> Settings:
+    """Return settings with a topic and a group of their own."""
+    own = {"kafka_topic": unique("hits"), "kafka_group": unique("workers")}
+    return Settings(data_dir=data_dir, kafka_bootstrap_servers=servers, **(own | fields))
+
+
+async def forward(settings: Settings) -> None:
+    """Let the real forwarder send what the spools hold."""
+    forwarder = Forwarder.from_settings(settings, KafkaLogWriter.open(settings))
+    try:
+        await forwarder.open()
+        while await forwarder.step():
+            pass
+    finally:
+        await forwarder.close()
 
 
 @pytest.fixture(scope="session")
