@@ -46,10 +46,11 @@ class WriteErrors:
     def met(self, before: Before, answer: bytes) -> errors.ServerError | None:
         """Return the error that an INSERT met, from the answer to LOOK on its connection; None: it is written."""
         rows = [line.split("\t") for line in answer.decode("utf-8", "replace").splitlines()]
-        hidden = None
+        own: errors.ServerError | None = None
+        hidden: errors.ServerError | None = None
         for code, name, count, message, ours, at_s in rows:
             if ours == "1":
-                return errors.ServerError(int(code), name, message)
+                own = errors.ServerError(int(code), name, message)
             others = int(count) - before.counts.get(code, 0)
             if others > 1 and int(at_s) >= before.began_s:
                 hidden = errors.ServerError(
@@ -57,4 +58,4 @@ class WriteErrors:
                 )
         with self._guard:
             self._counts.update({code: int(count) for code, _, count, *_ in rows})
-        return hidden
+        return own or hidden
