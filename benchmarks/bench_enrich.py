@@ -8,9 +8,9 @@ database and a list of datacentres, scrubbing, one site with domains. What valid
 split, the language) stays in both.
 
 Records are what a collector made of the traffic: the demo's shop as a crowd sends it (`crowd.py`), and, with `--log`,
-an access log. Both workers take the same records in the same process, in turn, first one then the other. Before each
-run all caches are emptied and a part of the traffic that is not measured fills them (`--warm`, a quarter), as in a
-worker that has run for a while; `cold` is the same without that part.
+an access log. Each worker is a process of its own with its own caches, on the same core; they take the same slices of
+the records in turn, now one first, now the other, so that a slow moment meets both. A pass begins with empty caches.
+*Steady* leaves out its first quarter, in which they fill as at a start; `cold` is all of it.
 Run it as `python -m benchmarks.bench_enrich`; it writes `results/enrich.json`.
 """
 
@@ -27,6 +27,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count, islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -58,6 +60,8 @@ BOUND = 1.25
 WITH, WITHOUT = "with enrichment", "without"
 BENCH_CORE = 1
 READ_BYTES = 8 << 20
+SLICE_HITS = 2_500
+PASSES_MAX = 100_000
 
 
 class Log:
@@ -65,11 +69,16 @@ class Log:
 
     topic = "hits"
 
-    def __init__(self, partition: int, values: Sequence[bytes]) -> None:
+    def __init__(self, partition: int) -> None:
         self.partition = partition
         self.registered: Registered | None = None
-        self._records = [Record(offset, value[8:24], value) for offset, value in enumerate(values)]
+        self._records: list[Record] = []
         self._next = 0
+
+    def append(self, values: Sequence[bytes]) -> None:
+        """Add records."""
+        offset = len(self._records)
+        self._records += [Record(offset + place, value[8:24], value) for place, value in enumerate(values)]
 
     def fetch(self, records_max: int, bytes_max: int, last: int | None = None) -> list[Record]:
         """Return the next records, up to a number of bytes."""
@@ -115,42 +124,43 @@ class Nothing:
         """Leave the event as it is."""
 
 
-class Sample(NamedTuple):
-    """One run: CPU per event, and of each cache the share of answers that it had."""
+class Pass(NamedTuple):
+    """One worker's pass over a traffic: CPU seconds by slice, and of each cache the share of answers that it had."""
 
-    cpu_us: float
+    cpu_s: list[float]
     hit_rates: dict[str, float]
 
 
-@contextmanager
-def clickhouse(root: Path) -> Iterator[Settings]:
-    """Run an embedded ClickHouse with its tables; yield the settings that all of enrichment is on with."""
-    ranges, place = _network_files(root)
-    sites = {"shop": {"domains": [HOST.partition(".")[2]]}, "semicomplete": {"domains": ["semicomplete.com"]}}
-    port = free_port()
-    settings = load(
+def _settings(root: Path, port: int) -> Settings:
+    """Return the settings that all of enrichment is on with."""
+    return load(
         data_dir=root,
         clickhouse_port=port,
-        sites=sites,
-        place_database=place,
-        datacentre_ranges=[ranges],
+        sites={"shop": {"domains": [HOST.partition(".")[2]]}, "semicomplete": {"domains": ["semicomplete.com"]}},
+        place_database=root / "place.mmdb",
+        datacentre_ranges=[root / "ranges.txt"],
         event_age_s_max=40 * 365 * 86_400,  # the access log is of 2015
         batch_age_s_max=0.000001,  # what is there is a batch
     )
+
+
+@contextmanager
+def clickhouse(root: Path) -> Iterator[int]:
+    """Run an embedded ClickHouse with its tables; yield its port."""
+    port = free_port()
     environment = child_environment(
         HITSTREAM_DATA_DIR=str(root), HITSTREAM_CLICKHOUSE_PORT=str(port), HITSTREAM_ADMIN_PORT=str(free_port())
     )
     command = [sys.executable, "-m", "infra.command.main", "clickhouse"]
     with (root / "clickhouse.log").open("wb") as log, process(command, env=environment, stdout=log, stderr=log):
         await_answer(port)
-        apply_migrations(settings)
-        yield settings
+        apply_migrations(_settings(root, port))
+        yield port
 
 
-def _network_files(root: Path) -> tuple[Path, Path]:
+def write_network_files(root: Path) -> None:
     """Write a list of 4,000 datacentre ranges and a place database of what the shop's visitors have."""
-    ranges = root / "ranges.txt"
-    ranges.write_text("".join(f"{18 + n // 250}.{n % 250}.0.0/18\n" for n in range(4_000)))
+    (root / "ranges.txt").write_text("".join(f"{18 + n // 250}.{n % 250}.0.0/18\n" for n in range(4_000)))
     writer = MMDBWriter(6, "Bench-City", languages=["en"], ipv4_compatible=True, int_type="u32")
     for locale in LOCALES:
         names = {"names": {"en": f"Region of {locale.language}"}}
@@ -158,9 +168,7 @@ def _network_files(root: Path) -> tuple[Path, Path]:
         for network in locale.networks:
             cidr = f"{network}:/32" if ":" in network else f"{network}.0.0/16"
             writer.insert_network(IPSet([cidr]), {"country": country, "subdivisions": [names], "city": names})
-    place = root / "place.mmdb"
-    writer.to_db_file(str(place))
-    return ranges, place
+    writer.to_db_file(str(root / "place.mmdb"))
 
 
 def hits_of(requests: Iterable[Request], root: Path) -> list[bytes]:
@@ -180,65 +188,109 @@ def hits_of(requests: Iterable[Request], root: Path) -> list[bytes]:
 
 
 class Bench:
-    """The two workers over one ClickHouse; every run has a partition of its own."""
+    """One of the two workers, in a process of its own. Every pass has a partition of its own."""
 
-    def __init__(self, settings: Settings, store: ClickHouseStore) -> None:
+    def __init__(self, settings: Settings, store: ClickHouseStore, first_partition: int) -> None:
         self._rules = worker_rules(settings, network_files(settings))
         self._store = store
-        self._partitions = count()
+        self._partitions = count(first_partition)
+        self.begin()
 
-    def run(self, name: str, hits: Sequence[bytes], warm: int) -> Sample:
-        """Load `hits` from fresh; of the first `warm` the time does not count."""
+    def begin(self) -> None:
+        """Begin a pass: all caches are empty, the partition is fresh."""
         for cached in CACHES.values():
             cached.cache_clear()
-        with ExitStack() as stack:
-            if name == WITHOUT:
-                stack.enter_context(patch.object(pipeline, "Enricher", Nothing))
-            if warm:
-                self._load(hits[:warm])
-            before = {cache: (info.hits, info.misses) for cache, info in cache_info().items()}
-            cpu_s = self._load(hits[warm:])
-        rates = {}
-        for cache, info in cache_info().items():
-            found, missed = info.hits - before[cache][0], info.misses - before[cache][1]
-            if found + missed:
-                rates[cache] = round(found / (found + missed), 4)
-        return Sample(cpu_s / (len(hits) - warm) * 1e6, rates)
-
-    def _load(self, hits: Sequence[bytes]) -> float:
-        log = Log(next(self._partitions), hits)
-        worker = Worker(log, self._store, self._rules, time.time)
+        self._log = Log(next(self._partitions))
+        self._worker = Worker(self._log, self._store, self._rules, time.time)
+        self._worker.step()  # finds nothing to take up again
         gc.collect()
+
+    def load(self, hits: Sequence[bytes]) -> float:
+        """Load one slice; return its CPU seconds."""
+        log, worker = self._log, self._worker
+        log.append(hits)
         began_s = time.process_time()
-        while log.registered is None or log.registered.last < len(hits) - 1 or worker.step():
+        while log.registered is None or log.registered.last < log.end() - 1:
             worker.step()
-            if worker.counters.retries or worker.counters.fenced:
-                raise RuntimeError("the worker had to try again")
         used_s = time.process_time() - began_s
         counters = worker.counters
         gone = counters.duplicates + counters.resent + counters.rejected.total()
-        if counters.inserted + gone != len(hits):
-            raise RuntimeError(f"{counters} of {len(hits)} hits")
+        if counters.retries or counters.inserted + gone != log.end():
+            raise RuntimeError(f"{counters} of {log.end()} hits")
         return used_s
 
+    def hit_rates(self) -> dict[str, float]:
+        """Return of each cache that was asked in this pass the share of answers that it had."""
+        infos = cache_info().items()
+        return {
+            name: round(info.hits / (info.hits + info.misses), 4) for name, info in infos if info.hits + info.misses
+        }
 
-def compare(bench: Bench, hits: Sequence[bytes], warm: int, rounds: int) -> dict[str, Any]:
-    """Return both workers' figures, medians over interleaved rounds after one that does not count."""
-    samples: dict[str, list[Sample]] = {WITH: [], WITHOUT: []}
-    for number in range(rounds + 1):
-        for name in (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH):
-            sample = bench.run(name, hits, warm)
-            if number:
-                samples[name].append(sample)
-    ratios = sorted(a.cpu_us / b.cpu_us for a, b in zip(samples[WITH], samples[WITHOUT], strict=True))
+
+def be_worker(pipe: Connection, name: str, root: Path, port: int) -> None:
+    """Serve as a worker process: `None` begins a pass, a slice is loaded and answered with (CPU s, hit rates)."""
+    os.sched_setaffinity(0, {BENCH_CORE % (os.cpu_count() or 1)})
+    settings = _settings(root, port)
+    with ExitStack() as stack:
+        if name == WITHOUT:
+            stack.enter_context(patch.object(pipeline, "Enricher", Nothing))
+        client = stack.enter_context(open_client(settings, exact=True))
+        bench = Bench(settings, ClickHouseStore(client), 0 if name == WITH else PASSES_MAX)
+        while True:
+            try:
+                asked = pipe.recv()
+            except EOFError:
+                return
+            if asked is None:
+                bench.begin()
+            else:
+                pipe.send((bench.load(asked), bench.hit_rates()))
+
+
+@contextmanager
+def worker_processes(root: Path, port: int) -> Iterator[dict[str, Connection]]:
+    """Run both workers; yield the pipes to them."""
+    context = get_context("spawn")
+    pipes, started = {}, []
+    for name in (WITH, WITHOUT):
+        pipes[name], theirs = context.Pipe()
+        started.append(context.Process(target=be_worker, args=(theirs, name, root, port), daemon=True))
+        started[-1].start()
+        theirs.close()
+    try:
+        yield pipes
+    finally:
+        for pipe in pipes.values():
+            pipe.close()
+        for one in started:
+            one.join(10)
+
+
+def take_pass(pipes: dict[str, Connection], slices: Sequence[Sequence[bytes]]) -> dict[str, Pass]:
+    """Let both workers load all slices, in turn."""
+    passes = {name: Pass([], {}) for name in pipes}
+    for pipe in pipes.values():
+        pipe.send(None)
+    for number, hits in enumerate(slices):
+        for name in sorted(pipes, reverse=bool(number % 2)):
+            pipes[name].send(hits)
+            cpu_s, rates = pipes[name].recv()
+            passes[name].cpu_s.append(cpu_s)
+            passes[name].hit_rates.update(rates)
+    return passes
+
+
+def figures_of(passes: Sequence[dict[str, Pass]], slices: Sequence[Sequence[bytes]], first: int) -> dict[str, Any]:
+    """Return medians over the passes, of the slices from `first` on."""
+    events = sum(map(len, slices[first:]))
+    cpu = [{name: sum(one.cpu_s[first:]) / events * 1e6 for name, one in both.items()} for both in passes]
+    ratios = sorted(both[WITH] / both[WITHOUT] for both in cpu)
     return {
-        "events": len(hits) - warm,
-        "cpu_us_per_event": {
-            name: round(statistics.median(s.cpu_us for s in these), 2) for name, these in samples.items()
-        },
+        "events": events,
+        "cpu_us_per_event": {name: round(statistics.median(both[name] for both in cpu), 2) for name in (WITH, WITHOUT)},
         "ratio": round(statistics.median(ratios), 3),
         "ratio_spread": [round(ratios[0], 3), round(ratios[-1], 3)],
-        "cache_hit_rates": samples[WITH][-1].hit_rates,
+        "cache_hit_rates": passes[-1][WITH].hit_rates,
     }
 
 
@@ -257,24 +309,25 @@ def show(figures: dict[str, dict[str, Any]]) -> None:
 def main() -> int:
     """Measure, print, write the result; return 1 when the bound is passed."""
     parser = argparse.ArgumentParser(description="CPU per event: the worker with enrichment and without")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--hits", type=int, default=40_000)
-    parser.add_argument("--warm", type=float, default=0.25, help="share of the hits that fills the caches")
+    parser.add_argument("--passes", type=int, default=7)
+    parser.add_argument("--requests", type=int, default=24_000)
     parser.add_argument("--log", type=Path, help="an access log, as further traffic")
     given = parser.parse_args()
     figures = {}
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         root = Path(temporary)
-        shop = shop_requests(5, int(time.time() * 1000), visitors=given.hits)
-        traffic = {"shop": hits_of(islice(crowd(shop), given.hits), root / "shop")}
+        shop = shop_requests(5, int(time.time() * 1000), visitors=given.requests)
+        traffic = {"shop": hits_of(islice(crowd(shop), given.requests), root / "shop")}
         if given.log:
             traffic["access log"] = hits_of(AccessLog(given.log), root / "log")
-        os.sched_setaffinity(0, {BENCH_CORE % (os.cpu_count() or 1)})
-        settings = stack.enter_context(clickhouse(root))
-        bench = Bench(settings, ClickHouseStore(stack.enter_context(open_client(settings, exact=True))))
+        write_network_files(root)
+        port = stack.enter_context(clickhouse(root))
+        pipes = stack.enter_context(worker_processes(root, port))
         for name, hits in traffic.items():
-            figures[name] = compare(bench, hits, int(len(hits) * given.warm), given.rounds)
-            figures[f"{name}, cold"] = compare(bench, hits, 0, max(given.rounds // 2, 1))
+            slices = [hits[first : first + SLICE_HITS] for first in range(0, len(hits), SLICE_HITS)]
+            passes = [take_pass(pipes, slices) for _ in range(given.passes + 1)][1:]  # the first loads what is lazy
+            figures[name] = figures_of(passes, slices, len(slices) // 4)
+            figures[f"{name}, cold"] = figures_of(passes, slices, 0)
     show(figures)
     print(write_result("enrich", figures))
     return 0 if figures["shop"]["ratio"] <= BOUND else 1

@@ -61,12 +61,12 @@ def describe(user_agent: str, hints: ClientHints = NO_HINTS) -> Agent:
 @lru_cache(AGENTS_CACHED_MAX)
 def described(text: str, hints: ClientHints) -> Agent:
     """Return what a header and hints, cut to their limits, say (the cache behind `describe`)."""
-    parsed = _RESOLVER(text, Domain.ALL)
+    parsed = _RESOLVER(text, Domain.USER_AGENT | Domain.OS)
     hinted = read(hints)
     os_name, os_version = _system(parsed.os, hinted)
     browser, version = _browser(parsed.user_agent, hinted, text)
-    brand = (parsed.device.brand or "") if parsed.device else ""
-    kind = _hinted_device(device(f"{text} {hinted.model}".lower(), os_name, brand), os_name, hinted)
+    kind = device(f"{text} {hinted.model}".lower(), os_name, lambda: _brand(text))
+    kind = _hinted_device(kind, os_name, hinted)
     reason = ""
     if _CRAWLERS.extract(text) is not None:
         kind, reason = "bot", BotReason.AGENT.value
@@ -102,6 +102,11 @@ def _hinted_device(kind: str, os_name: str, hinted: Hinted) -> str:
     if os_name == "Android":
         return "tablet"
     return "desktop" if os_name in _DESKTOPS else kind
+
+
+def _brand(text: str) -> str:
+    found = _RESOLVER(text, Domain.DEVICE).device
+    return (found.brand or "") if found else ""
 
 
 _RESOLVER = Resolver(load_lazy_builtins())

@@ -25,7 +25,7 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
         "email_agent": email_open.by_agent,
         "network": network.network_cached,
         "language": language.first_tag,
-        "scrub": scrub.page_cached,
+        "scrub": scrub.query_cached,
         "scrub_rules": scrub.scrub_of,
         "private_name": scrub.plain_cached,
         "user_id": event.hashed_user,

@@ -18,13 +18,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from consumers.enrich.campaign import Campaign
+from consumers.enrich.campaign import NO_CAMPAIGN, Campaign
 from consumers.enrich.domain import public_suffix, registrable_domain
 from consumers.enrich.tables import AI, CLICK_IDS, NO_CATEGORY, SEARCH, SHOPPING, SOCIAL, SOURCES, VIDEO, Platform
 from schemas.channels import Channel
 from schemas.host import HOST_CHARS_MAX, normal_host
 from schemas.page import PAGE_CACHED_CHARS_MAX, android_package, split_page
 
+DIRECT = Channel.DIRECT.value
 CHANNELS_CACHED_MAX = 8_192
 SOURCES_CACHED_MAX = 8_192
 REFERRERS_CACHED_MAX = 8_192
@@ -43,8 +44,8 @@ def channel(campaign: Campaign, ref_host: str) -> str:
 
     Manual tags (source, medium, campaign) come first, then the click id's platform, then the referrer, else Direct.
     """
-    if not ref_host and not campaign:
-        return Channel.DIRECT.value
+    if not ref_host and (campaign is NO_CAMPAIGN or not campaign):
+        return DIRECT
     return channel_cached(
         campaign.utm_source[:TAG_CHARS_MAX],
         campaign.utm_medium[:TAG_CHARS_MAX],
@@ -64,7 +65,7 @@ def channel_cached(utm_source: str, utm_medium: str, utm_campaign: str, click_id
         implied = platform.medium if source == platform.source else ""
         return _group(source, utm_medium.strip().lower() or implied, (utm_campaign or platform.campaign).lower())
     if not ref_host:
-        return Channel.DIRECT.value
+        return DIRECT
     return _group(ref_host, _REFERRAL_MEDIA.get(source_category(ref_host), "referral"), "")
 
 

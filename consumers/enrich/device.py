@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 OTHER, BOT = "other", "bot"
 DEVICES = ("desktop", "mobile", "tablet", "tv", "console", OTHER, BOT)
 
@@ -43,8 +45,11 @@ def _has(text: str, tokens: tuple[str, ...]) -> bool:
     return any(token in text for token in tokens)
 
 
-def device(text: str, os_name: str, brand: str) -> str:  # noqa: PLR0911  one line per kind, in order
-    """Return the kind of device of an agent that is no crawler; `text` in lower case."""
+def device(text: str, os_name: str, brand_of: Callable[[], str]) -> str:  # noqa: PLR0911  one line per kind, in order
+    """Return the kind of device of an agent that is no crawler; `text` in lower case.
+
+    `brand_of` is asked for the brand only where nothing else decides: finding it is the dearest part of an agent.
+    """
     if os_name in _TV_OS or _has(text, _TV):
         return "tv"
     if _has(text, _CONSOLE):
@@ -62,6 +67,6 @@ def device(text: str, os_name: str, brand: str) -> str:  # noqa: PLR0911  one li
         return "mobile"
     if os_name in _DESKTOP_OS and "mobile" not in text:
         return "desktop"
-    if _has(text, _MOBILE) or brand not in _NO_DEVICE:
+    if _has(text, _MOBILE) or brand_of() not in _NO_DEVICE:
         return "mobile"
     return "desktop" if os_name in _DESKTOP_OS else "other"

@@ -11,7 +11,7 @@ import msgspec
 from consumers.enrich.agent import Agent, describe
 from consumers.enrich.campaign import NO_CAMPAIGN, campaign
 from consumers.enrich.channel import channel, referrer_host
-from consumers.enrich.click import campaign_query
+from consumers.enrich.click import CLICK, campaign_query
 from consumers.enrich.client_hints import NO_HINTS, ClientHints
 from consumers.enrich.device import BOT, OTHER
 from consumers.enrich.email_open import opened
@@ -23,6 +23,7 @@ from schemas.email_open import OpenBy
 from schemas.event import Event
 from schemas.hit import Hit
 
+GRANTED_ANALYTICS = Verdict.GRANTED_ANALYTICS.value  # a name, as every event asks: an enum's `value` is a call
 EMAIL_OPEN, EMAIL = "EmailOpen", "email"  # an event's name, its source
 NO_DOMAINS: tuple[str, ...] = ()
 USERS_CACHED_MAX = 4_096
@@ -64,18 +65,20 @@ class Enricher:
         if event.consent not in DENIED:
             self._sender(event, hit)
         domains = self._domains.get(event.site, NO_DOMAINS)
-        tags = campaign(campaign_query(event, domains))
+        tags = campaign(campaign_query(event, domains) if event.source == CLICK else event.url_query)
         if tags is not NO_CAMPAIGN:
-            event.utm_source = tags.utm_source
-            event.utm_medium = tags.utm_medium
-            event.utm_campaign = tags.utm_campaign
-            event.utm_term = tags.utm_term
-            event.utm_content = tags.utm_content
-            event.click_id = tags.click_id
-            event.click_id_type = tags.click_id_type
+            (
+                event.utm_source,
+                event.utm_medium,
+                event.utm_campaign,
+                event.utm_term,
+                event.utm_content,
+                event.click_id,
+                event.click_id_type,
+            ) = tags
         event.ref_host = referrer_host(referrer, event.url_host, domains) if referrer else ""
         event.channel = channel(tags, event.ref_host)
-        if hit.consent == Verdict.GRANTED_ANALYTICS.value:
+        if hit.consent == GRANTED_ANALYTICS:
             event.click_id = ""
             event.url_query = without_click_ids(event.url_query)
         if event.user_id and self._rules.users_hashed.get(event.site, self._rules.other_users_hashed):
@@ -96,26 +99,30 @@ class Enricher:
                 hit.ch_ua_full_version_list,
             )
         agent = describe(hit.user_agent, hints)
-        event.browser = agent.browser
-        event.browser_version = agent.browser_version
-        event.os = agent.os
-        event.os_version = agent.os_version
-        event.device = agent.device
+        (
+            event.browser,
+            event.browser_version,
+            event.os,
+            event.os_version,
+            event.device,
+            event.is_bot,
+            event.bot_reason,
+        ) = agent
         network = self._networks.of(hit.ip)
-        event.country, event.region, event.city = network.place
-        event.bot_reason = agent.bot_reason or (BotReason.DATACENTRE.value if network.is_datacentre else "")
+        (event.country, event.region, event.city), is_datacentre = network
+        if is_datacentre and not event.is_bot:
+            event.is_bot, event.bot_reason = True, BotReason.DATACENTRE.value
         if event.event_name == EMAIL_OPEN and event.source == EMAIL:
             _email_open(event, hit, agent, network)
-        event.is_bot = event.bot_reason != ""
 
 
 def _email_open(event: Event, hit: Hit, agent: Agent, network: Network) -> None:
     """Say who opened. A scanner is a bot; a proxy is none, though crawler lists name it and it is in a datacentre."""
     event.open_by, event.open_reason = opened(hit.user_agent, agent, is_datacentre=network.is_datacentre)
     if event.open_by == OpenBy.SCANNER.value:
-        event.bot_reason = event.bot_reason or BotReason.AGENT.value
+        event.is_bot, event.bot_reason = True, event.bot_reason or BotReason.AGENT.value
         return
-    event.bot_reason = ""
+    event.is_bot, event.bot_reason = False, ""
     if event.device == BOT:
         event.device = OTHER
 

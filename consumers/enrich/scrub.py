@@ -1,8 +1,8 @@
 """Persons' data and secrets taken out of page addresses, titles and properties, before there is a row.
 
 Promise: what matches is replaced by `MARKER`; nothing raises, and the time is linear in the text: each pattern begins
-at a character that it must hold, and those of the `scrub_patterns` setting run in RE2. Page addresses are cached
-(`PAGES_CACHED_MAX`), so that a page costs its scrubbing once.
+at a character that it must hold, and those of the `scrub_patterns` setting run in RE2. Queries are cached
+(`QUERIES_CACHED_MAX`); a path costs less than a look into a cache would.
 
 What matches: e-mail addresses, plain or percent-encoded; JSON Web Tokens; the values of parameters and properties with
 a private name (`data/private_parameters.tsv` and the setting `scrub_parameters`), in an address within a parameter as
@@ -23,10 +23,10 @@ MARKER = "(redacted)"
 LONG_CHARS_MIN = 16
 NESTED_MAX = 2  # an address within a parameter of an address within a parameter
 SCRUBS_CACHED_MAX = 16  # today's rules, and those of batches that a kill cut in half
-PAGES_CACHED_MAX = 16_384
+QUERIES_CACHED_MAX = 8_192
 NAMES_CACHED_MAX = 4_096
 NAME_CACHED_CHARS_MAX = 128
-PAGE_CACHED_CHARS_MAX = 1_024
+QUERY_CACHED_CHARS_MAX = 1_024
 
 _AT = r"(?:@|%(?:25)*40)"
 _LABEL = r"(?:[\w-]|%(?:25)*[89A-Fa-f][0-9A-Fa-f])+"
@@ -48,9 +48,9 @@ class Scrub:
 
     def page(self, path: str, query: str) -> tuple[str, str]:
         """Return a page's path and raw query, scrubbed."""
-        if len(path) + len(query) > PAGE_CACHED_CHARS_MAX:
-            return self.path(path), self.query(query)
-        return page_cached(self, path, query)
+        if query:
+            query = query_cached(self, query) if len(query) <= QUERY_CACHED_CHARS_MAX else self.query(query)
+        return self.path(path), query
 
     def value(self, name: str, value: str) -> str:
         """Return a property's value, scrubbed."""
@@ -112,10 +112,10 @@ def scrub_of(parameters: tuple[str, ...], patterns: tuple[str, ...]) -> Scrub:
     return Scrub(parameters, patterns)
 
 
-@lru_cache(PAGES_CACHED_MAX)
-def page_cached(scrub: Scrub, path: str, query: str) -> tuple[str, str]:
-    """Return a page's path and query, scrubbed (the cache behind `Scrub.page`)."""
-    return scrub.path(path), scrub.query(query)
+@lru_cache(QUERIES_CACHED_MAX)
+def query_cached(scrub: Scrub, query: str) -> str:
+    """Return a page's query, scrubbed (the cache behind `Scrub.page`)."""
+    return scrub.query(query)
 
 
 @lru_cache(NAMES_CACHED_MAX)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
-from consumers.enrich.scrub import MARKER, PAGE_CACHED_CHARS_MAX, PAGES_CACHED_MAX, Scrub, page_cached
+from consumers.enrich.scrub import MARKER, QUERIES_CACHED_MAX, QUERY_CACHED_CHARS_MAX, Scrub, query_cached
 from consumers.enrich.scrub import without_click_ids as without
 from consumers.enrich.tables import CLICK_IDS, PRIVATE_ALWAYS, PRIVATE_LONG
 
@@ -149,10 +149,10 @@ def test_without_click_ids_keeps_everything_else():
     assert without("") == ""
 
 
-def test_the_cache_is_bounded_holds_short_pages_and_is_hit():
-    page_cached.cache_clear()
+def test_the_cache_is_bounded_holds_short_queries_and_is_hit():
+    query_cached.cache_clear()
     for _ in range(2):
         SCRUB.page("/a", "b=c")
-        SCRUB.page("/a", "b=" + "c" * PAGE_CACHED_CHARS_MAX)
-    info = page_cached.cache_info()
-    assert (info.hits, info.currsize, info.maxsize) == (1, 1, PAGES_CACHED_MAX)
+        SCRUB.page("/a", "b=" + "c" * QUERY_CACHED_CHARS_MAX)
+    info = query_cached.cache_info()
+    assert (info.hits, info.currsize, info.maxsize) == (1, 1, QUERIES_CACHED_MAX)
