@@ -103,6 +103,8 @@ class PartitionWorker:
 
     def step(self) -> bool:
         """Do what is next; return whether there was anything. Raises RetryError, FencedError, FatalError."""
+        if self.log.over:  # the next assignment waits for what would be asked of ClickHouse in vain
+            raise FencedError("it was given to another assignment")
         if self._batch is None and self._forming is None and self._by.name != self._todays.name:
             self._marks = None
         if self._marks is None:

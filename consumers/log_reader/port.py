@@ -53,6 +53,11 @@ class PartitionLog(Protocol):
         """What was last registered, as of the assignment or the last `register`; None for a fresh partition."""
         ...
 
+    @property
+    def over(self) -> bool:
+        """Whether this assignment is known to have ended. False proves nothing; `register` does. Cheap."""
+        ...
+
     def fetch(self, records_max: int, bytes_max: int, last: int | None = None) -> Sequence[Record]:
         """Return the next records and move behind them; [] when there are none now, or new ones are still on their way.
 

@@ -115,7 +115,7 @@ class Kept:
 class Log:
     """One partition and its reader."""
 
-    topic, partition = "hits", 0
+    topic, partition, over = "hits", 0, False
 
     def __init__(self, values, calls, registered=None):
         self.records = records(values)

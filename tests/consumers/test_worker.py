@@ -52,6 +52,15 @@ def test_a_refused_registration_ends_without_an_insert_and_nobody_starts_on_it_a
     assert box.rows() == [0, 1, 2]
 
 
+def test_an_assignment_that_has_ended_asks_clickhouse_nothing_more():
+    box = Box(hits(6), Registered(0, 2, BASE_MS))
+    box.log.over = True
+    box.clickhouse.query = None
+    box.step(3)
+    assert box.calls == []
+    assert box.worker.counters.fenced == 1
+
+
 def test_a_registration_that_may_have_been_committed_is_repeated_with_the_same_end():
     box = Box(hits(2))
     box.log.fail["register"] = [RetryError("no answer")]

@@ -183,7 +183,9 @@ def test_the_zombies_of_closed_readers_are_refused_too(log):
     reader = log.reader()
     partition = partition_log(reader)
     offset = read_all(partition)[0].offset
+    assert not partition.over
     reader.close()
+    assert partition.over
     with pytest.raises(FencedError):
         partition.register(Registered(offset, offset, 1))
     assert partition_log(log.reader()).registered is None

@@ -99,6 +99,11 @@ class MemoryPartitionLog:
         """What was last registered, as this assignment knows."""
         return self._registered
 
+    @property
+    def over(self) -> bool:
+        """Whether there is a later generation."""
+        return self._generation != self._log.generation
+
     def fetch(self, records_max: int, bytes_max: int, last: int | None = None) -> Sequence[Record]:
         """Return the next records and move behind them."""
         found: list[Record] = []

@@ -75,7 +75,9 @@ class SimulatedLog:
 
 
 class SimulatedPartition:
-    """One assignment of one partition; see PartitionLog."""
+    """One assignment of one partition; see PartitionLog. Its worker learns of its end by a refusal at the earliest."""
+
+    over = False
 
     def __init__(self, log: SimulatedLog, partition: int) -> None:
         self._log = log

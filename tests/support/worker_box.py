@@ -23,7 +23,7 @@ RULES = WorkerRules(
 class Log:
     """One partition that writes down every call, and fails where `fail` says so: {call: [errors to raise]}."""
 
-    topic, partition = "hits", 0
+    topic, partition, over = "hits", 0, False
 
     def __init__(self, values, registered=None, calls=None):
         self.records = records(values)
