@@ -68,6 +68,7 @@ class Log:
     """A log of one partition whose records are in memory; also its reader."""
 
     topic = "hits"
+    over = False
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
