@@ -5,8 +5,8 @@ happened. But the engine notes the last error of each code in `system.errors`, w
 and just after an INSERT its connection's `queryID()` is that INSERT's.
 
 - An INSERT that met an error is never taken for written.
-- Where others met the same error at the same time the note may be theirs and hide ours: then the INSERT fails with
-  ABORTED, to be repeated under the same token.
+- Where others met the same error of WRITING at the same time the note may be theirs and hide ours: then the INSERT
+  fails with ABORTED, to be repeated under the same token.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ LOOK = (
     "max(toUnixTimestamp(last_error_time)) FROM system.errors WHERE NOT remote GROUP BY code, name FORMAT TSV"
 )
 ABORTED = 236
+# Codes that writing a block meets, and queries of others hardly ever: files, space, memory, parts, constraints, views.
+WRITING = frozenset(
+    map(str, (27, 33, 74, 75, 76, 241, 242, 243, 252, 319, 395, 469, 499, 1000, 1001, 1002)),
+)
 
 
 class Before(NamedTuple):
@@ -52,7 +56,7 @@ class WriteErrors:
             if ours == "1":
                 own = errors.ServerError(int(code), name, message)
             others = int(count) - before.counts.get(code, 0)
-            if others > 1 and int(at_s) >= before.began_s:
+            if code in WRITING and others > 1 and int(at_s) >= before.began_s:
                 hidden = errors.ServerError(
                     ABORTED, "ABORTED", f"This INSERT may not have been written: others met {code} {name}, {message}"
                 )
