@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     group_hits_max: int = Field(default=64, ge=1, description="Hits per group commit; the group is written at once.")
     group_bytes_max: int = Field(default=64 * KIB, ge=4 * KIB, description="Bytes per group commit.")
     hit_bytes_max: int = Field(default=256 * KIB, ge=4 * KIB, description="Largest hit that is kept.")
-    forward_batch_bytes_max: int = Field(default=MIB, ge=64 * KIB, description="Bytes the forwarder moves at once.")
+    forward_batch_bytes_max: int = Field(default=4 * MIB, ge=64 * KIB, description="Bytes the forwarder moves at once.")
 
     # limits of the public port
     target_bytes_max: int = Field(default=8 * KIB, ge=256, description="Longer request targets get 414.")
