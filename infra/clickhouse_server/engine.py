@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Protocol
 
 from infra.clickhouse_server import access, errors, lexer, write_errors
 from infra.clickhouse_server.guard import Denied
-from infra.clickhouse_server.write_errors import WriteErrors
 
 LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.05
@@ -49,9 +48,8 @@ class Statement(NamedTuple):
 class Connection:
     """One chDB connection: its settings, current database and temporary tables. One thread at a time."""
 
-    def __init__(self, raw: Any, met: WriteErrors) -> None:  # noqa: ANN401  chDB is untyped
+    def __init__(self, raw: Any) -> None:  # noqa: ANN401  chDB is untyped
         self._raw = raw
-        self._write_errors = met
 
     def query(
         self, sql: str | bytes, output_format: str = "TabSeparated", parameters: Mapping[str, str] | None = None
@@ -73,7 +71,8 @@ class Connection:
     def insert(self, head: bytes, input_format: str) -> Insert:
         """Start an INSERT whose data follows; `head` ends before FORMAT or VALUES. Raises ServerError."""
         try:
-            return Insert(self._raw, self._raw.send_insert(head, input_format), self._write_errors)
+            before = self._raw.query(write_errors.BEFORE, "TabSeparated").bytes()
+            return Insert(self._raw, self._raw.send_insert(head, input_format), before)
         except RuntimeError as error:
             raise errors.from_engine(error) from None
 
@@ -124,12 +123,11 @@ class Stream:
 
 
 class Insert:
-    """A running INSERT; nothing is in the table before `finish`."""
+    """A running INSERT; nothing is in the table before `finish`. `before` is the answer to `write_errors.BEFORE`."""
 
-    def __init__(self, raw: Any, handle: Any, met: WriteErrors) -> None:  # noqa: ANN401  chDB is untyped
+    def __init__(self, raw: Any, handle: Any, before: bytes) -> None:  # noqa: ANN401  chDB is untyped
         self._raw, self._handle = raw, handle
-        self._write_errors = met
-        self._before = met.before()
+        self._before = before
 
     def append(self, data: bytes) -> None:
         """Add bytes of the input format. Raises ServerError."""
@@ -142,11 +140,12 @@ class Insert:
         """Write the rows and return the counts. Raises ServerError."""
         try:
             result: Result = self._raw.insert_done(self._handle)
-            met = self._write_errors.met(self._before, self._raw.query(write_errors.LOOK, "TabSeparated").bytes())
+            after = self._raw.query(write_errors.AFTER, "TabSeparated").bytes()
         except RuntimeError as error:
             raise errors.from_engine(error) from None
         finally:
             self._handle = None
+        met = write_errors.error_met(self._before, after)
         if met:
             raise met
         return result
@@ -170,7 +169,6 @@ class Engine:
         try:
             config = access.write_configuration(directory / "config")
             _forget_empty_default(directory / "metadata")
-            self._write_errors = WriteErrors()
             self._connect, self._address = _chdb(), f"{directory.absolute()}?config-file={config.absolute()}"
             self._first = self.connect()
             self._open_default()
@@ -189,7 +187,7 @@ class Engine:
     def connect(self) -> Connection:
         """Return a new connection; it starts from the profile's settings and database `default`."""
         try:
-            return Connection(self._connect(self._address), self._write_errors)
+            return Connection(self._connect(self._address))
         except RuntimeError as error:
             raise EngineError(f"the engine on {self._directory} does not start: {error}") from error
 
