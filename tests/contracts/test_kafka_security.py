@@ -58,6 +58,7 @@ def broker(tmp_path_factory):
         certificate=directory / "broker.pem",
         overrides=overrides,
         tied=True,
+        short_lived=True,
     ) as server:
         admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)

@@ -86,13 +86,19 @@ def test_a_cluster_id_is_never_read_as_an_option(monkeypatch):
 def test_a_node_that_cannot_start_says_what_its_log_says(tmp_path):
     with (
         pytest.raises(FatalError, match="Invalid value nonsense"),
-        KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB, overrides={"num.io.threads": "nonsense"}),
+        KafkaServer(
+            tmp_path / "kafka",
+            local_jars(),
+            heap_mib=HEAP_MIB,
+            overrides={"num.io.threads": "nonsense"},
+            short_lived=True,
+        ),
     ):
         pass
 
 
 def test_a_node_stops_in_order_and_its_process_is_gone(tmp_path):
-    with KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB, tied=True) as server:
+    with KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB, tied=True, short_lived=True) as server:
         pid = server.pid
         assert server.is_running
         assert server.answers()

@@ -20,7 +20,7 @@ HITS = 300
 
 @pytest.fixture
 def broker(tmp_path):
-    with KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB, tied=True) as server:
+    with KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB, tied=True, short_lived=True) as server:
         yield server
         if server.is_running:
             os.kill(server.pid, signal.SIGCONT)

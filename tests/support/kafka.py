@@ -57,7 +57,12 @@ async def forward(settings: Settings) -> None:
 def kafka_server(tmp_path_factory) -> Iterator[KafkaServer]:
     """A local Apache Kafka with a listener that wants a login; shared, so nobody kills it."""
     with KafkaServer(
-        tmp_path_factory.mktemp("kafka"), local_jars(), heap_mib=HEAP_MIB, users={USER: PASSWORD}, tied=True
+        tmp_path_factory.mktemp("kafka"),
+        local_jars(),
+        heap_mib=HEAP_MIB,
+        users={USER: PASSWORD},
+        tied=True,
+        short_lived=True,
     ) as server:
         yield server
 

@@ -67,9 +67,12 @@ class KafkaKills:
 
     def wait_loading(self) -> None:
         """Return once rows have come since the call: the way through Kafka is open."""
-        wait_until(lambda: self._rows() >= 0, BACK_S_MAX, self._why_not)
-        before = self._rows()
-        wait_until(lambda: self._rows() > before, BACK_S_MAX, self._why_not)
+        self.wait_rows(0, BACK_S_MAX)
+        self.wait_rows(self._rows() + 1, BACK_S_MAX)
+
+    def wait_rows(self, count: int, timeout_s: float) -> None:
+        """Return once there are so many rows."""
+        wait_until(lambda: self._rows() >= count, timeout_s, self._why_not)
 
     def _take(self, turn: str) -> None:
         if turn == GUEST:
