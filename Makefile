@@ -59,7 +59,7 @@ kafka: $(BOX) ## run a local Apache Kafka until Ctrl-C; needs Java 17 and Maven
 	@$(BIN)/hitstream kafka
 
 test: $(TOOLS) ## run the tests, under 10 minutes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m 'not soak and not outside'
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m 'not soak and not outside'
 
 outside: $(TOOLS) ## run the tests that need a browser, nginx, HAProxy or Prometheus; Debian's packages, see .ci/run
 	$(BIN)/python -m pytest -m outside

@@ -1,19 +1,33 @@
 """Fixtures that any test may ask for, each from its own module of tests/support; how two processes share the work."""
 
+from pathlib import PurePath
+
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["support.clickhouse", "support.kafka", "support.simulation"]
 
 HEAVY = "guarantees"  # whole boxes under load, which want more than a core
 
 
+class ByFile(LoadScopeScheduling):
+    """A file's tests go to one process, so that fixtures are made once; those of HEAVY all to one.
+
+    So no two boxes are loaded at the same time. xdist's own groups do not work with pytest 9.2, which does not take the
+    names that they give to the tests.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return HEAVY if HEAVY in PurePath(file).parts else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Return how processes share the tests."""
+    return ByFile(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A file's tests go to one process, so that fixtures are made once; those of HEAVY all to one, and they begin.
-
-    So no two boxes are loaded at the same time, and nothing long comes last.
-    """
-    for item in items:
-        heavy = HEAVY in item.path.parts
-        item.add_marker(pytest.mark.xdist_group(HEAVY if heavy else str(item.path)))
+    """Those of HEAVY begin, so nothing long comes last."""
     items.sort(key=lambda item: HEAVY not in item.path.parts)
