@@ -109,8 +109,7 @@ class PartitionWorker:
             self._marks = None
         if self._marks is None:
             self._recover()
-            if self._batch is None:
-                return True  # else it is loaded at once: other partitions' recovery may outlast the assignment
+            return True
         if self._batch is None and not self._form():
             return False
         self._load()
