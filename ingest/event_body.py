@@ -47,16 +47,14 @@ def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_m
 
 def depth(value: object, depth_max: int) -> int:
     """Return how deeply objects and arrays nest in a JSON value, counting no further than `depth_max` + 1."""
-    level: list[object] = [value]
+    level: list[Any] = [value] if isinstance(value, (dict, list)) else []
     found = 0
     while level and found <= depth_max:
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        containers = any(isinstance(item, (dict, list)) for item in level)
-        found += containers
-        level = [item for item in inner if isinstance(item, (dict, list))]
+        found += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
     return found
