@@ -14,7 +14,6 @@ import argparse
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,12 +34,13 @@ PIXEL = f"pixel, {RETURNING.name}"
 KNOWN_PAGES = Case("known pages", method="POST", events=BATCH)
 NEW_PAGES = Case("new pages", method="POST", events=BATCH)
 
-# A batch's answer must accept all of it; wrk counts what a script says is an error only as text, so the script ends it.
+# A batch's answer must accept all of it, or wrk ends at once.
 LUA = """
 local requests, at = {}, 0
 for line in io.lines("%(bodies)s") do
-  requests[#requests + 1] = "POST /v1/events HTTP/1.1\\r\\nHost: t.shop.example\\r\\nAuthorization: Bearer %(key)s\\r\\n"
-    .. "User-Agent: shop/1.0\\r\\nContent-Type: application/json\\r\\nContent-Length: " .. #line .. "\\r\\n\\r\\n" .. line
+  requests[#requests + 1] = "POST /v1/events HTTP/1.1\\r\\nHost: t.shop.example\\r\\n"
+    .. "Authorization: Bearer %(key)s\\r\\nUser-Agent: shop/1.0\\r\\nContent-Type: application/json\\r\\n"
+    .. "Content-Length: " .. #line .. "\\r\\n\\r\\n" .. line
 end
 at = math.random(#requests)
 function request() at = at %% #requests + 1; return requests[at] end

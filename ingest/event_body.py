@@ -33,13 +33,16 @@ def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_m
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RefusedError(Refusal.BAD_BODY) from error
-    if body.count(b"[") + body.count(b"{") > depth_max and depth(value, depth_max) > depth_max:
-        raise RefusedError(Refusal.BAD_BODY)
+    opened = body.count(b"[") + body.count(b"{")
+    whole = value
     if isinstance(value, dict) and "events" in value:
         value = value["events"]
         if not isinstance(value, list):
             raise RefusedError(Refusal.BAD_BODY)
     items = value if isinstance(value, list) else [value]
+    beside = sum(isinstance(item, dict) for item in items) - 1  # all but one lie beside the deepest of them
+    if opened - beside > depth_max and depth(whole, depth_max) > depth_max:
+        raise RefusedError(Refusal.BAD_BODY)
     if len(items) > items_max:
         raise RefusedError(Refusal.TOO_MANY_EVENTS)
     return items

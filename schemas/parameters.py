@@ -22,7 +22,8 @@ TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid"
 NUMBERS = frozenset(("t", "sent", "v"))
 IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
 PROPERTY = "p."
-WHOLE_LIMIT = 10**15  # every time in ms, and most amounts, are nearer to 0
+NAME_CHARS_MAX = len(PROPERTY) + 64  # a property's
+USUAL_LIMIT = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
 BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -61,7 +62,7 @@ def from_query(query: str, chars_max: int = sys.maxsize) -> dict[str, Any]:
             found[name] = number(name, value)
         elif name == "items":
             found[name] = _items_json(value)
-        elif len(value) > chars_max:
+        elif len(value) > chars_max or len(name) > NAME_CHARS_MAX or name == PROPERTY:
             raise _too_long(name, value, chars_max)
         else:
             found[name] = value
@@ -75,8 +76,10 @@ def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[st
         if value is None or value == "":
             continue
         if name in TEXT or name.startswith(PROPERTY):
-            plain = isinstance(value, str) and len(value) <= chars_max and "\0" not in value
-            found[name] = value if plain else _text(name, value, chars_max)
+            text = value if isinstance(value, str) and "\0" not in value else _text(name, value)
+            if len(text) > chars_max or len(name) > NAME_CHARS_MAX or name == PROPERTY:
+                raise _too_long(name, text, chars_max)
+            found[name] = text
         elif name in NUMBERS:
             found[name] = number(name, value)
         elif name == "items":
@@ -96,8 +99,10 @@ def percent_decoded(text: str, name: str) -> str:
 
 def number(name: str, value: object) -> Decimal:
     """Return an exact number; a JSON float counts as the shortest text that gives it. Raises RejectError."""
-    if type(value) is int and -WHOLE_LIMIT < value < WHOLE_LIMIT:
+    if type(value) is int and -USUAL_LIMIT < value < USUAL_LIMIT:
         return Decimal(value)
+    if type(value) is float and 1 <= value < USUAL_LIMIT:
+        return Decimal(repr(value))
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RejectError(Reason.BAD_TYPE, f"{name} is {_json_type(value)}, not a number")
     reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
@@ -118,14 +123,15 @@ def _known(name: str) -> bool:
 
 
 def _too_long(name: str, text: str, chars_max: int) -> RejectError:
-    return RejectError(Reason.TOO_LONG, f"{name} has {len(text)} characters, more than {chars_max}")
+    """Return what is said of a text beyond its limit, or else of a property's name that is."""
+    if len(text) > chars_max:
+        return RejectError(Reason.TOO_LONG, f"{name[:80]} has {len(text)} characters, more than {chars_max}")
+    return RejectError(Reason.TOO_LONG, f"a property's name has {len(name) - len(PROPERTY)} characters")
 
 
-def _text(name: str, value: object, chars_max: int) -> str:
-    """Return the text of what is none, or say what is wrong with it."""
+def _text(name: str, value: object) -> str:
+    """Return the text of what is none, or say what is wrong with it. Raises RejectError."""
     if isinstance(value, str):
-        if len(value) > chars_max:
-            raise _too_long(name, value, chars_max)
         raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
     if name in IDS and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
