@@ -5,7 +5,7 @@ system, divided by the events or hits that it answered (`bench_edge.py`). The ev
 name, id, visitor, page, time, value and currency, some properties; every batch is read, every item judged and kept, and
 an answer that rejects any would end the run. *Known pages* are of 2,000, as the pixel's are; of *new pages* each event
 has one of its own, more than the cache of pages holds, which is the dearest that a well-formed event can be.
-Run it as `python -m benchmarks.bench_server_events [--rounds 9] [--seconds 3]`; it writes `results/server_events.json`.
+Run it as `python -m benchmarks.bench_server_events [--rounds 9] [--seconds 2]`; it writes `results/server_events.json`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def main() -> int:
     """Measure, print the table, write the result."""
     parser = argparse.ArgumentParser(description="CPU per server event, over a pixel hit")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--dry", action="store_true", help="write no result")
     given = parser.parse_args()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -45,7 +45,7 @@ _VISITOR = re.compile(r"[0-9a-f]{16}").fullmatch
 _NO_NAME = NO_VISITOR.decode()
 
 
-class Accepted(NamedTuple):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """An item that will be kept: its log key and visitor as 16 hex digits, what stands behind it, its event as JSON."""
 
     key: bytes
@@ -145,6 +145,6 @@ class ServerEvents:
         seq = self._group.open(bound, len(accepted))
         event = self._group.builder.event
         return [
-            event(seq + place, b"server", key, visitor, mark, b"", body)
-            for place, (key, visitor, mark, body) in enumerate(accepted)
+            event(seq + place, b"server", item.key, item.visitor, item.mark, b"", item.event)
+            for place, item in enumerate(accepted)
         ]

@@ -22,7 +22,6 @@ TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid"
 NUMBERS = frozenset(("t", "sent", "v"))
 IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
 PROPERTY = "p."
-NAME_CHARS_MAX = len(PROPERTY) + 64  # a property's
 USUAL_LIMIT = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
 BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -62,7 +61,7 @@ def from_query(query: str, chars_max: int = sys.maxsize) -> dict[str, Any]:
             found[name] = number(name, value)
         elif name == "items":
             found[name] = _items_json(value)
-        elif len(value) > chars_max or len(name) > NAME_CHARS_MAX or name == PROPERTY:
+        elif len(value) > chars_max:
             raise _too_long(name, value, chars_max)
         else:
             found[name] = value
@@ -77,7 +76,7 @@ def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[st
             continue
         if name in TEXT or name.startswith(PROPERTY):
             text = value if isinstance(value, str) and "\0" not in value else _text(name, value)
-            if len(text) > chars_max or len(name) > NAME_CHARS_MAX or name == PROPERTY:
+            if len(text) > chars_max:
                 raise _too_long(name, text, chars_max)
             found[name] = text
         elif name in NUMBERS:
@@ -123,10 +122,7 @@ def _known(name: str) -> bool:
 
 
 def _too_long(name: str, text: str, chars_max: int) -> RejectError:
-    """Return what is said of a text beyond its limit, or else of a property's name that is."""
-    if len(text) > chars_max:
-        return RejectError(Reason.TOO_LONG, f"{name[:80]} has {len(text)} characters, more than {chars_max}")
-    return RejectError(Reason.TOO_LONG, f"a property's name has {len(name) - len(PROPERTY)} characters")
+    return RejectError(Reason.TOO_LONG, f"{name[:80]} has {len(text)} characters, more than {chars_max}")
 
 
 def _text(name: str, value: object) -> str:

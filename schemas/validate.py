@@ -33,6 +33,8 @@ EMAIL_OPEN = "EmailOpen"
 CENT_OF_CENT = Decimal("0.0001")
 VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
 QTY_MAX = (1 << 32) - 1
+PROPERTY_NAME_CHARS_MAX = 64
+NAME_CHARS_MAX = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
@@ -106,8 +108,7 @@ def _checked(found: Mapping[str, Any], host: str, limits: Limits) -> tuple[str, 
     value = money("v", get("v"))
     code = currency(get("cur", ""))
     items = _items(get("items"), limits)
-    if len(found) > limits.properties_max:
-        _check_properties(found, limits)
+    _check_properties(found, limits)
     return name, site, value, code, items
 
 
@@ -228,7 +229,7 @@ def money(name: str, value: Decimal | None) -> Decimal:
     """Return an amount in steps of 0.0001, rounded half to even. Raises RejectError."""
     if value is None:
         return ZERO
-    if value < 0:
+    if value < ZERO:
         raise RejectError(Reason.BAD_VALUE, f"{name}={value} is negative")
     rounded = value.quantize(CENT_OF_CENT, context=_exact) if value < VALUE_LIMIT else value
     if rounded >= VALUE_LIMIT:
@@ -276,6 +277,11 @@ def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
 
 
 def _check_properties(found: Mapping[str, Any], limits: Limits) -> None:
-    properties = sum(name.startswith(PROPERTY) for name in found)
-    if properties > limits.properties_max:
-        raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{properties} properties, more than {limits.properties_max}")
+    if len(found) <= limits.properties_max and PROPERTY not in found and max(map(len, found)) <= NAME_CHARS_MAX:
+        return  # most events need no look at each name
+    names = [name[len(PROPERTY) :] for name in found if name.startswith(PROPERTY)]
+    if len(names) > limits.properties_max:
+        raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(names)} properties, more than {limits.properties_max}")
+    for name in names:
+        if not 0 < len(name) <= PROPERTY_NAME_CHARS_MAX:
+            raise RejectError(Reason.TOO_LONG, f"a property's name has {len(name)} characters")
