@@ -41,7 +41,7 @@ class Refusal(StrEnum):
 
 GROUP_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _R10 = (1000, 1250, 1600, 2000, 2500, 3150, 4000, 5000, 6300, 8000)  # ISO 3's ten steps a decade
-HANDLING_NS = tuple(step * 10**decade for decade in range(6) for step in _R10)[7:]  # 5 us to 0.8 s
+HANDLING_NS: tuple[int, ...] = tuple(step * 10**decade for decade in range(6) for step in _R10)[7:]  # 5 us to 0.8 s
 
 
 class Counters:
