@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import orjson
 import uvloop
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -249,9 +249,19 @@ class Arrived:
 
 
 def make_topic(kafka: str, topic: str) -> None:
-    """Make a topic and wait for it."""
+    """Make a topic and wait until the broker leads all its partitions; raises KafkaException when it never does."""
     admin = AdminClient({"bootstrap.servers": kafka})  # must live until the answer has come
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(ANSWER_S_MAX)
+    deadline = time.monotonic() + ANSWER_S_MAX
+    while True:
+        try:
+            Arrived(kafka, topic)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 class EchoProtocol(asyncio.Protocol):
