@@ -14,6 +14,7 @@ from schemas.site import Site
 
 PREFLIGHT_MAX_AGE_S = 7200
 ORIGINS_CACHED_MAX = 1024
+ORIGIN_BYTES_MAX = 400  # longer than any that has the form; the cache holds none of these
 VARY = b"Vary: Origin\r\n"
 
 _ORIGIN = re.compile(rb"null|[A-Za-z][A-Za-z0-9+.-]{0,31}://[A-Za-z0-9._~%\-\[\]:]{1,300}").fullmatch
@@ -40,7 +41,7 @@ class Cors:
 
     def answer_lines(self, origin: bytes | None) -> bytes:
         """Return the header lines that every answer to a POST carries."""
-        if origin is None or not self._allows(origin):
+        if origin is None or len(origin) > ORIGIN_BYTES_MAX or not self._allows(origin):
             return VARY
         return b"Access-Control-Allow-Origin: " + origin + b"\r\nAccess-Control-Allow-Credentials: true\r\n" + VARY
 

@@ -7,7 +7,6 @@ surrogates and what is not UTF-8 are no JSON; of a repeated key the last counts.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -28,7 +27,7 @@ def parse_events(body: bytes, content_type: bytes | None, events_max: int, depth
 
 def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_max: int) -> list[Any]:
     """Return what a body lists, of whatever type, as `parse_events` does. Raises RefusedError."""
-    if not _is_json(content_type):
+    if content_type is not None and content_type.partition(b";")[0].strip().lower() not in MEDIA_TYPES:
         raise RefusedError(Refusal.BAD_CONTENT_TYPE)
     try:
         value = orjson.loads(body)
@@ -47,11 +46,6 @@ def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_m
     if len(items) > items_max:
         raise RefusedError(Refusal.TOO_MANY_EVENTS)
     return items
-
-
-@lru_cache(1024)
-def _is_json(content_type: bytes | None) -> bool:
-    return content_type is None or content_type.partition(b";")[0].strip().lower() in MEDIA_TYPES
 
 
 def depth(value: object, depth_max: int) -> int:

@@ -92,6 +92,7 @@ class Edge:
     def sweep(self, now_s: float) -> None:
         """Apply the time limits to all connections."""
         self.take_reads()
+        self.group.arrive()  # an answer to what did not come counts from here
         self.now_s = now_s
         for connection in tuple(self.connections):
             connection.look(now_s)

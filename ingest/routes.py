@@ -252,7 +252,7 @@ class Routes:
         host, trusted, ip = client.peer
         if trusted:
             ip = self._addresses.member(host, address)
-        members = b"".join((ip, common, b',"referer":"', referer, b'"')) if referer else ip + common
+        members = b"".join((ip, common, text_member(b"referer", referer)))
         size = len(members) + len(body)
         group = self._group
         if size > self.members_bytes_max:
