@@ -13,6 +13,7 @@ from typing import NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
+from infra import compiled
 from infra.command import run_file
 from infra.command.box import ADMIN_PORT_OFFSET, runs_own_clickhouse
 from infra.command.errors import UserError
@@ -40,7 +41,7 @@ class Finding(NamedTuple):
 
 def examine() -> list[Finding]:
     """Return every finding; no check changes anything but the data directory, which is made."""
-    findings = [_python()]
+    findings = [_python(), _hot_path()]
     try:
         settings = load()
     except SettingsError as error:
@@ -73,6 +74,12 @@ def _python() -> Finding:
     least = ".".join(str(part) for part in PYTHON_LEAST)
     good = sys.version_info[:2] >= PYTHON_LEAST
     return Finding("python", good, f"{version}, {sys.executable}", f"install Python {least} or newer")
+
+
+def _hot_path() -> Finding:
+    state = compiled.state()
+    found = state if state == compiled.COMPILED else f"plain Python, a tenth slower: {state}; `hitstream compile`"
+    return Finding("hot path", good=True, found=found)
 
 
 def _settings_file() -> Finding:
