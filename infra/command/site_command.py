@@ -26,7 +26,9 @@ RELOADED = "running processes read it within a few seconds"
 
 Id = Annotated[str, typer.Argument(help="The site's id, the `s` of its hits.")]
 Domains = Annotated[list[str] | None, typer.Option("--domain", help="A domain, subdomains included; may be repeated.")]
-Origins = Annotated[list[str] | None, typer.Option("--origin", help="A further origin for CORS; may be repeated.")]
+Origins = Annotated[
+    list[str] | None, typer.Option("--origin", help="A further origin of pages and CORS; may be repeated.")
+]
 Consent = Annotated[str | None, typer.Option(help="opt-in, opt-out or none")]
 Denied = Annotated[str | None, typer.Option(help="Of a denied hit keep: anonymous, or drop it.")]
 Identity = Annotated[str | None, typer.Option(help="cookie or cookieless")]
