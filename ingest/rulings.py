@@ -15,7 +15,7 @@ from schemas.site import Site
 class Denial(NamedTuple):
     """A no: what becomes of a hit (`denials.py`). `mark` is the ruling's `known`.
 
-    `site` names the site in counts: its id where it has a table of its own, else "". `domains` are where its pages may be.
+    `site` names the site in counts: its id where it has a table of its own, else "". `domains`: where its pages may be.
     """
 
     site: str

@@ -84,7 +84,7 @@ class Site(BaseModel):
 
     @property
     def page_domains(self) -> tuple[str, ...]:
-        """Where the site's pages may be, subdomains included: its domains and the hosts of its origins; (): anywhere."""
+        """Where the site's pages may be, subdomains included: its domains and its origins' hosts; (): anywhere."""
         if not self.domains:
             return ()
         webs = (match for match in map(_ORIGIN.fullmatch, self.origins) if match and match["scheme"] in _DEFAULT_PORTS)

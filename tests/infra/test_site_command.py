@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import stat
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -230,14 +231,28 @@ def test_the_snippet_is_html_for_this_site_and_these_paths(file, monkeypatch):
     assert html.startswith(
         '<script async src="https://hits.example/hs.js" data-site="shop"></script>\n<noscript><img src='
     )
-    assert 'src="https://hits.example/p.gif?s=shop&amp;e=EmailOpen&amp;id=MESSAGE' in html
+    assert html.count("<script") == html.count("<img") == html.count("\n") - 1 == 1, "no example goes into every page"
     text = site("snippet", "shop")
+    assert 'src="http://localhost:8080/p.gif?s=shop&amp;e=EmailOpen&amp;id=MESSAGE' in text
+    assert "docs/tls.md" in text
     assert "http://localhost:8080/hs.js" in text
     assert "load nothing over http" in text
     file.write_text(FILE)
     assert "is not defined; defined: shop" in site("snippet", "blog", code=2)
     for base in ("hits.example", 'https://a"onload="x', "https://a/?b"):
         assert "is no http(s) URL" in site("snippet", "shop", "--base-url", base, code=2)
+
+
+@pytest.mark.parametrize(
+    ("consent", "says"),
+    [("opt-in", "nothing is kept that names the visitor"), ("opt-out", "unless a signal says no"), ("none", "whole.")],
+)
+def test_the_snippet_gives_nobodys_consent(file, consent, says):
+    file.write_text(f'[sites.shop]\nconsent = "{consent}"\n')
+    text = site("snippet", "shop")
+    assert says in text
+    assert re.findall(r'"consent", (.*)\)', text) == ["CHOICE"]
+    assert ("add &amp;c=1 where the reader agreed" in text) == (consent == "opt-in")
 
 
 def test_secrets_are_in_no_message_and_no_listing(file):

@@ -1,4 +1,4 @@
-"""Pages on a site's further `origins` are its own, in CORS, for hits kept whole, denied ones and server events alike."""
+"""Pages on a site's further `origins` are its own, in CORS, for hits kept whole, denied ones and server events."""
 
 import orjson
 import pytest
