@@ -25,6 +25,13 @@ _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,31})://(?P<host>[^/:@?#\s]+
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # a browser leaves them out
 
 
+def site_id(text: str) -> str:
+    """Return a site id as it is. Raises ValueError for what is none."""
+    if not re.fullmatch(SITE_ID_PATTERN, text):
+        raise ValueError("no site id: write 1 to 64 letters, digits, '.', '_' and '-', with a letter or digit first")
+    return text
+
+
 class ServerKey(BaseModel):
     """One key for `POST /v1/events`, kept as its hash: the key itself was shown once, when it was made."""
 

@@ -106,7 +106,7 @@ def test_a_link_to_the_file_stays_a_link(file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["add", "a b"], "sites.a b"),
+        (["add", "a b"], "sites.a b: no site id: write 1 to 64 letters, digits"),
         (["add", "shop"], "is there already"),
         (["add", "x", "--consent", "perhaps"], "consent: Input should be 'opt-in', 'opt-out' or 'none'"),
         (["add", "x", "--domain", "https://x.example/"], "is no host name: write it without scheme"),
@@ -275,8 +275,8 @@ def test_every_wrong_value_is_named_with_its_line(file):
 
 
 def test_a_file_that_cannot_be_read_is_said(file):
-    file.write_bytes(b'a = "\xff"')
-    with pytest.raises(SettingsError, match=r"hitstream\.toml: 'utf-8' codec"):
+    file.write_bytes(b'port = 1\n\na = "\xff"')
+    with pytest.raises(SettingsError, match=r"hitstream\.toml: line 3: it is not written in UTF-8"):
         load()
 
 
