@@ -34,9 +34,7 @@ def page(settings: Settings, site: str, base_url: str, *, explained: bool) -> st
 
     `base_url` is where browsers reach the public port; "": on this machine.
     """
-    base = (base_url or f"http://localhost:{settings.port}").rstrip("/")
-    if not _BASE.fullmatch(base):
-        raise UserError(f"--base-url {base_url!r} is no http(s) URL: write it like https://hits.example")
+    base = address("--base-url", base_url or f"http://localhost:{settings.port}")
     pieces = _pieces(settings, site, base)
     if not explained:
         return "".join(f"{piece.html}\n" for piece in pieces if piece.in_every_page)
@@ -47,6 +45,14 @@ def page(settings: Settings, site: str, base_url: str, *, explained: bool) -> st
             "(docs/tls.md).\n"
         )
     return text
+
+
+def address(option: str, url: str) -> str:
+    """Return where browsers reach the collectors, without a slash at its end. Raises UserError."""
+    base = url.rstrip("/")
+    if not _BASE.fullmatch(base):
+        raise UserError(f"{option} {url!r} is no http(s) URL: write it like https://hits.example")
+    return base
 
 
 def _pieces(settings: Settings, site: str, base: str) -> list[Piece]:
