@@ -6,7 +6,6 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -128,8 +127,7 @@ def _network_files(settings: Settings) -> Iterator[Finding]:
     if settings.place_database is not None:
         path, good = settings.place_database, True
         try:
-            database = PlaceDatabase(path)
-            found = f"{path}: {database.kind} of {datetime.fromtimestamp(database.build_s, UTC):%Y-%m-%d}"
+            found = f"{path}: {PlaceDatabase(path).name}"
         except FileUnusableError as error:
             good, found = False, f"{path}: {error}"
         yield Finding("place database", good, found, "correct HITSTREAM_PLACE_DATABASE; till then events have no place")
