@@ -1,4 +1,4 @@
-"""The hot path compiled by mypyc: the same source, a fifth fewer instructions a hit. Plain Python where it is not.
+"""The hot path compiled by mypyc: the same source, fewer instructions a hit. Plain Python where it is not.
 
 Promise: what runs is what the source says. Compiled modules stand in a directory of their own, with the hash of every
 source that they were made from; when one of these has changed, all run as plain Python until `build` is called again.

@@ -179,7 +179,7 @@ def doctor() -> None:
 
 @app.command("compile")
 def compile_hot_path() -> None:
-    """Compile the collector's hot path for this Python with mypyc; hits cost a tenth less. Needs a C compiler."""
+    """Compile the collector's hot path for this Python with mypyc; hits cost less. Needs a C compiler."""
     from rich.console import Console
 
     from infra import compiled
