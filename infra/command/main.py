@@ -184,10 +184,9 @@ def compile_hot_path() -> None:
 
     from infra import compiled
 
-    if compiled.state() == compiled.COMPILED:
-        return
-    with Console(stderr=True).status("compiling the hot path; about 20 s"):
-        compiled.build()
+    if compiled.state() != compiled.COMPILED:
+        with Console(stderr=True).status("compiling the hot path; about half a minute"):
+            compiled.build()
     typer.echo("the hot path is compiled: boxes that start from now on use it")
 
 
