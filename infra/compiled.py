@@ -25,11 +25,18 @@ from schemas.errors import FatalError
 
 MODULES = (
     "infra.journal.frame",
+    "ingest.client",
     "ingest.consent",
+    "ingest.event_body",
     "ingest.event_head",
+    "ingest.events",
+    "ingest.given",
+    "ingest.group_commit",
     "ingest.hit_builder",
-    "ingest.pixel_batch",
+    "ingest.http_protocol",
+    "ingest.http_response",
     "ingest.pixel_head",
+    "ingest.request_batch",
     "ingest.visitor",
 )
 # What the modules import: its types are built in.
