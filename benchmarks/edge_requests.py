@@ -49,7 +49,7 @@ local at = math.random(visitors)
 function request() at = at %% visitors + 1; return requests[at] end
 """
 PACED = r"""
-function delay() return %d end
+function delay() return math.random(0, %d) end
 """
 
 
@@ -74,7 +74,7 @@ class Case(NamedTuple):
             "extra": self.extra,
         }
         path = directory / f"{self.name.replace(' ', '-')}-{delay_ms}.lua"
-        path.write_text(text + (PACED % delay_ms if delay_ms else ""))
+        path.write_text(text + (PACED % (2 * delay_ms) if delay_ms else ""))
         return path
 
 
