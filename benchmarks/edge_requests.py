@@ -63,7 +63,11 @@ class Case(NamedTuple):
     extra: str = ""
 
     def script(self, directory: Path, *, delay_ms: int = 0) -> Path:
-        """Write its wrk script and return the path; `delay_ms` is each connection's pause between requests."""
+        """Write its wrk script and return the path.
+
+        `delay_ms` is the mean of each connection's pauses between requests. They are drawn at random, so that the
+        connections do not come to send all at once.
+        """
         text = LUA % {
             "visitors": VISITORS,
             "now": int(time.time()),
