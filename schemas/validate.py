@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,9 +21,9 @@ from schemas.hit import Hit
 from schemas.host import is_on
 from schemas.language import language
 from schemas.page import Page, split_page
-from schemas.parameters import PROPERTY, RejectError, number, parameters
+from schemas.parameters import KNOWN, PROPERTY, RejectError, number, parameters
 from schemas.rejection import Reason, Rejection
-from schemas.screen import screen
+from schemas.screen import NO_SCREEN, screen
 from schemas.settings import Settings
 from schemas.site import SITE_ID_PATTERN
 
@@ -34,6 +35,7 @@ CENT_OF_CENT = Decimal("0.0001")
 VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
 QTY_MAX = (1 << 32) - 1
 PROPERTY_NAME_CHARS_MAX = 64
+AMOUNTS_CACHED_MAX = 4_096  # prices repeat
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
@@ -79,16 +81,13 @@ def validate(hit: Hit, limits: Limits) -> tuple[Event, str] | Rejection:
 
 def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     found = parameters(hit)
-    for name, value in found.items():
-        if isinstance(value, str) and len(value) > limits.field_chars_max:
-            raise RejectError(
-                Reason.TOO_LONG, f"{name} has {len(value)} characters, more than {limits.field_chars_max}"
-            )
+    if hit.event is not None or len(hit.query) > limits.field_chars_max:
+        _check_lengths(found, limits)
     get = found.get
     denied = hit.consent in DENIED
     page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
     ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
-    width, height = _screen(get("sr", ""))
+    width, height = screen(get("sr", "")) or NO_SCREEN
     name = _event_name(get("e", ""))
     site = _site(get("s", ""), limits)
     if "u" in found or name != EMAIL_OPEN:  # an email is opened on the reader's own pages
@@ -140,10 +139,20 @@ def event_time(received_at: int, t: Decimal | None, sent: Decimal | None, limits
     return ts, source
 
 
+def _check_lengths(found: Mapping[str, Any], limits: Limits) -> None:
+    for name, value in found.items():
+        if isinstance(value, str) and len(value) > limits.field_chars_max:
+            raise RejectError(
+                Reason.TOO_LONG, f"{name} has {len(value)} characters, more than {limits.field_chars_max}"
+            )
+
+
 def _site(site: str, limits: Limits) -> str:
+    if limits.sites is not None and site in limits.sites:
+        return site
     if not SITE.fullmatch(site):
         raise RejectError(Reason.BAD_SITE, f"s={site[:80]!r} is no site id" if site else "s is missing")
-    if limits.sites is not None and site not in limits.sites:
+    if limits.sites is not None:
         raise RejectError(Reason.UNKNOWN_SITE, f"site {site!r} is not defined")
     return site
 
@@ -178,10 +187,6 @@ def _path_alone(path: str) -> Page:
     return Page("", path, "")
 
 
-def _screen(text: str) -> tuple[int, int]:
-    return (screen(text) or (0, 0)) if text else (0, 0)
-
-
 def currency(code: str) -> str:
     """Return a currency's ISO 4217 code in upper case, "" for none. Raises RejectError."""
     if not code:
@@ -192,6 +197,7 @@ def currency(code: str) -> str:
     return upper
 
 
+@lru_cache(AMOUNTS_CACHED_MAX)
 def money(name: str, value: Decimal | None) -> Decimal:
     """Return an amount in steps of 0.0001, rounded half to even. Raises RejectError."""
     if value is None:
@@ -234,6 +240,8 @@ def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
     value = item.get(name)
     if value is None:
         return ""
+    if isinstance(value, str) and len(value) <= limits.field_chars_max and "\0" not in value:
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or "\0" in value:
@@ -244,6 +252,8 @@ def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
 
 
 def _properties(found: Mapping[str, Any], limits: Limits) -> dict[str, str]:
+    if found.keys() <= KNOWN:
+        return {}
     props = {name[len(PROPERTY) :]: value for name, value in found.items() if name.startswith(PROPERTY)}
     if len(props) > limits.properties_max:
         raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(props)} properties, more than {limits.properties_max}")
