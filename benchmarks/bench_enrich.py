@@ -40,7 +40,7 @@ from rich.table import Table
 
 from benchmarks.access_log import AccessLog
 from benchmarks.crowd import crowd
-from benchmarks.edge_servers import Server, await_answer, collector, free_port, process
+from benchmarks.edge_servers import SERVER_CORE, Server, await_answer, collector, free_port, process
 from benchmarks.http_sender import Pace, Target, send
 from benchmarks.results_file import write_result
 from benchmarks.shop import shop_requests
@@ -146,14 +146,17 @@ def _settings(root: Path, port: int) -> Settings:
 
 
 @contextmanager
-def clickhouse(root: Path) -> Iterator[Server]:
-    """Run an embedded ClickHouse with its tables."""
+def clickhouse(root: Path, core: int = SERVER_CORE) -> Iterator[Server]:
+    """Run an embedded ClickHouse with its tables, on a core."""
     port = free_port()
     environment = child_environment(
         HITSTREAM_DATA_DIR=str(root), HITSTREAM_CLICKHOUSE_PORT=str(port), HITSTREAM_ADMIN_PORT=str(free_port())
     )
     command = [sys.executable, "-m", "infra.command.main", "clickhouse"]
-    with (root / "clickhouse.log").open("wb") as log, process(command, env=environment, stdout=log, stderr=log) as one:
+    with (
+        (root / "clickhouse.log").open("wb") as log,
+        process(command, core=core, env=environment, stdout=log, stderr=log) as one,
+    ):
         await_answer(port)
         apply_migrations(_settings(root, port))
         yield Server("ClickHouse", port, [one.pid])

@@ -75,9 +75,9 @@ def await_answer(port: int) -> None:
 
 
 @contextmanager
-def process(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on the servers' core, and end it with all that it started."""
-    pinned = ["taskset", "-c", str(SERVER_CORE), *command]
+def process(command: list[str], *, core: int = SERVER_CORE, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on the servers' core, or another one, and end it with all that it started."""
+    pinned = ["taskset", "-c", str(core), *command]
     started = subprocess.Popen(pinned, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:
         yield started
