@@ -36,6 +36,7 @@ VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
 QTY_MAX = (1 << 32) - 1
 PROPERTY_NAME_CHARS_MAX = 64
 AMOUNTS_CACHED_MAX = 4_096  # prices repeat
+HOSTS_CACHED_MAX = 4_096
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
@@ -85,12 +86,13 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
         _check_lengths(found, limits)
     get = found.get
     denied = hit.consent in DENIED
-    page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
+    url = get("u", "")
+    page = _path_alone(url) if denied else _page(url, hit.referer)
     ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
     width, height = screen(get("sr", "")) or NO_SCREEN
     name = _event_name(get("e", ""))
     site = _site(get("s", ""), limits)
-    if "u" in found or name != EMAIL_OPEN:  # an email is opened on the reader's own pages
+    if url or name != EMAIL_OPEN:  # an email is opened on the reader's own pages
         _check_domain(page.host, site, limits)
     event = Event(
         site=site,
@@ -109,9 +111,9 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
         url_query=page.query,
         title=get("ti", ""),
         value=money("v", get("v")),
-        currency=currency(get("cur", "")),
+        currency=currency(found["cur"]) if "cur" in found else "",
         order_id=get("oid", ""),
-        items=_items(get("items"), limits),
+        items=_items(found["items"], limits) if "items" in found else (),
         props=_properties(found, limits),
         ab=get("ab", ""),
         consent=hit.consent,
@@ -177,8 +179,11 @@ def _page(url: str, referer: str) -> Page:
 
 def _check_domain(host: str, site: str, limits: Limits) -> None:
     domains = limits.domains.get(site)
-    if domains and host and not is_on(host, domains):
+    if domains and host and not on_domain(host, tuple(domains)):
         raise RejectError(Reason.WRONG_DOMAIN, f"the page is on {host[:200]!r}, no domain of site {site!r}")
+
+
+on_domain = lru_cache(HOSTS_CACHED_MAX)(is_on)
 
 
 def _path_alone(path: str) -> Page:
@@ -211,8 +216,6 @@ def money(name: str, value: Decimal | None) -> Decimal:
 
 
 def _items(value: object, limits: Limits) -> tuple[Item, ...]:
-    if value is None:
-        return ()
     if not isinstance(value, list):
         raise RejectError(Reason.BAD_ITEMS, "items is no list")
     if len(value) > limits.items_max:

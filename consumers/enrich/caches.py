@@ -9,6 +9,7 @@ from functools import _CacheInfo, _lru_cache_wrapper
 from types import MappingProxyType
 from typing import Any
 
+from consumers import decode
 from consumers.enrich import agent, campaign, channel, domain, email_open, event, network, scrub
 from schemas import language, page, screen, validate
 
@@ -27,6 +28,8 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
         "language": language.first_tag,
         "screen": screen.screen_cached,
         "amount": validate.money,
+        "site_host": validate.on_domain,
+        "spool": decode.hex_number,
         "scrub": scrub.query_cached,
         "scrub_rules": scrub.scrub_of,
         "private_name": scrub.plain_cached,
