@@ -4,6 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import bench_edge, bench_enrich, bench_forward, bench_worker
+from benchmarks import (
+    bench_edge,
+    bench_edge_limits,
+    bench_enrich,
+    bench_forward,
+    bench_rebuild,
+    bench_server_events,
+    bench_worker,
+)
 
-sys.exit(bench_edge.main() or bench_enrich.main() or bench_forward.main() or bench_worker.main())
+PARTS = (
+    bench_edge,
+    bench_edge_limits,
+    bench_forward,
+    bench_enrich,
+    bench_server_events,
+    bench_worker,
+    bench_rebuild,
+)
+
+sys.exit(next((code for code in (part.main() for part in PARTS) if code), 0))

@@ -1,9 +1,10 @@
 """A worker's state: how long it takes to make it anew after a rebalance, and how much memory it is.
 
-ClickHouse gets the rows of a million visitors, made by SQL: one session each in the last day, of one to five events with
-ids, one session in five with a campaign, spread over 12 partitions as their workers left them. Then a worker process is
-assigned all of them at once, as the last one of a group is, and what counts is the time until each partition could form
-its next batch, and the process's memory then and at its peak. ClickHouse is the embedded one, a process of its own.
+ClickHouse gets the rows of a million visitors, made by SQL: one session each in the last day, of one to five events
+with ids, one session in five with a campaign, spread over 12 partitions as their workers left them. Then a worker
+process is assigned all of them at once, as the last one of a group is, and what counts is the time until each partition
+could form its next batch, and the process's memory then and at its peak. ClickHouse is the embedded one, a process of
+its own.
 Run it as `python -m benchmarks.bench_rebuild`; it writes `results/rebuild.json`.
 """
 
@@ -44,7 +45,8 @@ SPOOL = 7
 FILL = """
 INSERT INTO events
     (site, event_name, event_id, ts, received_at, source, visitor_id, session_id, session_start, channel, utm_source,
-     utm_medium, utm_campaign, url_host, url_path, spool_id, spool_seq, log_partition, log_offset, batch_first, batch_last)
+     utm_medium, utm_campaign, url_host, url_path, spool_id, spool_seq, log_partition, log_offset, batch_first,
+     batch_last)
 WITH
     number AS visitor,
     cityHash64(visitor, 'of') AS drawn,

@@ -19,7 +19,6 @@ worker in these rounds, `results/worker.svg` (py-spy, which costs the worker som
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
 import statistics
@@ -30,13 +29,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
@@ -45,16 +41,15 @@ from benchmarks.bench_enrich import clickhouse, hits_of, write_network_files
 from benchmarks.crowd import crowd
 from benchmarks.edge_servers import SERVER_CORE, make_topic, process
 from benchmarks.results_file import RESULTS, write_result
+from benchmarks.rivals.getmany import baseline
 from benchmarks.shop import shop_requests
 from benchmarks.shop_world import HOST
 from benchmarks.wrk import cpu_s
 from consumers.clickhouse_client import ClickHouse
-from consumers.log_reader.kafka_member import FETCH_WAIT_MS
 from infra.command.database import open_client
 from infra.kafka_server.broker import KafkaServer
 from infra.kafka_server.jars import ensure_jars
 from schemas.hit import KEY_END, KEY_START, partition_of
-from schemas.kafka import connection
 from schemas.settings import Settings, child_environment, load
 
 BOUND = 5.0
@@ -65,7 +60,6 @@ CLICKHOUSE_CORE = 1  # the baseline has its core for itself, so the worker must 
 START_S = 4.0
 LOADED_S_MAX = 120.0
 POLL_S = 0.1
-GETMANY_MS = 1_000
 COUNTED = "SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches"
 
 
@@ -102,53 +96,6 @@ def put(kafka: str, hits: Sequence[bytes]) -> None:
         key = hit[KEY_START:KEY_END]
         producer.produce(TOPIC, hit, key, partition_of(key, PARTITIONS))
     producer.flush()
-
-
-def be_baseline(pipe: Connection, settings: Settings) -> None:
-    """Serve as the baseline's process: a number of records is answered with the CPU seconds that reading took."""
-    os.sched_setaffinity(0, {SERVER_CORE})
-    loop = asyncio.new_event_loop()
-    consumer = loop.run_until_complete(_consumer(settings))
-    while count := pipe.recv():
-        began_s = time.process_time()
-        loop.run_until_complete(_read(consumer, count))
-        pipe.send(time.process_time() - began_s)
-    loop.run_until_complete(consumer.stop())
-
-
-async def _consumer(settings: Settings) -> AIOKafkaConsumer:
-    consumer = AIOKafkaConsumer(
-        **connection(settings),
-        fetch_max_wait_ms=FETCH_WAIT_MS,
-        max_partition_fetch_bytes=settings.kafka_fetch_bytes_max,
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
-    consumer.assign([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
-    return consumer
-
-
-async def _read(consumer: AIOKafkaConsumer, count: int) -> None:
-    while count > 0:
-        for records in (await consumer.getmany(timeout_ms=GETMANY_MS)).values():
-            for record in records:
-                orjson.loads(record.value)
-            count -= len(records)
-
-
-@contextmanager
-def baseline(settings: Settings) -> Iterator[Connection]:
-    """Run the baseline; yield the pipe to it."""
-    context = get_context("spawn")
-    pipe, theirs = context.Pipe()
-    started = context.Process(target=be_baseline, args=(theirs, settings), daemon=True)
-    started.start()
-    theirs.close()
-    try:
-        yield pipe
-    finally:
-        pipe.send(0)
-        started.join(10)
 
 
 @contextmanager
@@ -243,7 +190,7 @@ def measure(root: Path, hits: Sequence[bytes], rounds: int, flame: Path | None) 
         server = stack.enter_context(clickhouse(root, CLICKHOUSE_CORE))
         settings = settings_of(root, address, server.port)
         client = stack.enter_context(open_client(settings, exact=True))
-        reader = stack.enter_context(baseline(settings))
+        reader = stack.enter_context(baseline(settings, SERVER_CORE))
         pid = stack.enter_context(worker(root))
         time.sleep(START_S)  # what starting and joining cost is not asked here
         bench = Bench(pid, server.pids, reader, client)

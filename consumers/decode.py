@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.consent import DENIED, Verdict
-from schemas.hit import HIT_VERSION, SOURCES, Hit, parsed_name
+from schemas.hit import HEX_ID, HIT_VERSION, SOURCES, Hit, parsed_name, spool_number
 from schemas.rejection import Reason, Rejection
 from schemas.session import Aliases
 
-HEX_ID = re.compile(r"[0-9a-f]{16}")
 RECEIVED_MS_MIN = 946_684_800_000  # 2000-01-01: before it no collector ran
 RECEIVED_MS_MAX = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
 UINT64 = 1 << 64
-SPOOLS_CACHED_MAX = 4_096
-KEY_CHARS_MAX = 17  # one more than a right one has
 VERDICTS = frozenset(Verdict) | {""}
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -51,13 +46,7 @@ def decode(value: bytes) -> Hit | Rejection:
 
 def name_of(hit: Hit) -> Name:
     """Return a hit's name."""
-    return Name(hex_number(hit.spool_id), hit.spool_seq, hit.received_at)
-
-
-@lru_cache(SPOOLS_CACHED_MAX)
-def hex_number(text: str) -> int:
-    """Return the number of 16 lower-case hex digits; -1 for any other text."""
-    return int(text, 16) if HEX_ID.fullmatch(text) else -1
+    return Name(spool_number(hit.spool_id), hit.spool_seq, hit.received_at)
 
 
 def aliases_of(hit: Hit) -> Aliases | None:
@@ -99,7 +88,7 @@ def _is_int(value: object) -> bool:
 def _wrong_field(hit: Hit) -> str:
     """Return what is wrong with a field's value, or ""."""
     if (
-        hex_number(hit.spool_id[:KEY_CHARS_MAX]) < 0
+        spool_number(hit.spool_id) < 0
         or not HEX_ID.fullmatch(hit.visitor_id)
         or (hit.key != hit.visitor_id and not HEX_ID.fullmatch(hit.key))
         or (hit.visitor_before and not HEX_ID.fullmatch(hit.visitor_before))

@@ -9,14 +9,14 @@ from functools import _CacheInfo, _lru_cache_wrapper
 from types import MappingProxyType
 from typing import Any
 
-from consumers import decode
 from consumers.enrich import agent, campaign, channel, domain, email_open, event, network, scrub
-from schemas import language, page, screen, validate
+from schemas import hit, language, page, screen, validate
 
 CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
     {
         "agent": agent.described,
         "page": page.split_cached,
+        "host": page.host_cached,
         "registrable_domain": domain.domain_cached,
         "public_suffix": domain.public_suffix,
         "campaign": campaign.campaign_cached,
@@ -28,8 +28,7 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
         "language": language.first_tag,
         "screen": screen.screen_cached,
         "amount": validate.money,
-        "site_host": validate.on_domain,
-        "spool": decode.hex_number,
+        "spool": hit.spool_cached,
         "scrub": scrub.query_cached,
         "scrub_rules": scrub.scrub_of,
         "private_name": scrub.plain_cached,
