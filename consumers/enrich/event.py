@@ -12,7 +12,7 @@ from consumers.enrich.agent import Agent, describe
 from consumers.enrich.campaign import NO_CAMPAIGN, UTM, campaign
 from consumers.enrich.channel import channel, referrer_host
 from consumers.enrich.click import CLICK, campaign_query
-from consumers.enrich.client_hints import NO_HINTS, ClientHints
+from consumers.enrich.client_hints import NO_HINTS
 from consumers.enrich.device import BOT, OTHER
 from consumers.enrich.email_open import opened
 from consumers.enrich.network import UNKNOWN_NETWORKS, Network, Networks
@@ -91,9 +91,9 @@ class Enricher:
 
     def _sender(self, event: Event, hit: Hit) -> None:
         """Fill in what is known of who sent the hit; of a denied one nothing is, and its fields stay empty."""
-        hints = NO_HINTS
+        hints: tuple[str, ...] = NO_HINTS
         if hit.ch_ua:
-            hints = ClientHints(
+            hints = (
                 hit.ch_ua,
                 hit.ch_ua_mobile,
                 hit.ch_ua_platform,

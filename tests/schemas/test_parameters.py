@@ -142,3 +142,16 @@ def check(found):
             assert value
             assert "\0" not in value
             value.encode()
+
+
+@pytest.mark.parametrize("given", ["1795195748332", " 1795195748332 ", "1795195748332.9", "1.7951957483329e12"])
+def test_times_are_whole_milliseconds(given):
+    assert from_query(f"t={given}")["t"] == 1795195748332
+    assert type(from_query(f"sent={given}")["sent"]) is int
+    assert from_json({"t": given})["t"] == 1795195748332
+
+
+def test_a_broken_value_is_told_by_its_name_each_time_it_comes():
+    for name in ("ti", "u", "ti"):
+        with pytest.raises(RejectError, match=f"^{name} has a %"):
+            from_query(f"{name}=50%25%+off")
