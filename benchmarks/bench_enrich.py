@@ -146,7 +146,7 @@ def _settings(root: Path, port: int) -> Settings:
 
 
 @contextmanager
-def clickhouse(root: Path, core: int = SERVER_CORE) -> Iterator[Server]:
+def clickhouse(root: Path, core: int | str = SERVER_CORE) -> Iterator[Server]:
     """Run an embedded ClickHouse with its tables, on a core."""
     port = free_port()
     environment = child_environment(

@@ -106,8 +106,10 @@ def await_answer(port: int) -> None:
 
 
 @contextmanager
-def process(command: list[str], *, core: int = SERVER_CORE, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a core, the servers' one unless told otherwise, and end it with all that it started."""
+def process(
+    command: list[str], *, core: int | str = SERVER_CORE, **options: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on a core, the servers' one unless told otherwise (or a list of cores, "0,1"), and end it with all that it started."""
     pinned = ["taskset", "-c", str(core), *command]
     started = subprocess.Popen(pinned, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:

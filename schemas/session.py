@@ -6,7 +6,7 @@ look-up, against event time; nothing ever "ends" by a clock or a batch boundary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
@@ -16,9 +16,8 @@ import msgspec
 NAME = Struct("<QQQ")
 MINUTE_MS = 60_000
 
-# What makes two events of one session repeats of each other: name, id, and whether a server sent it. A browser's event
-# and a server's of one id are no repeats but two reports of one thing, and both are kept (CONTRACT).
-EventKey = tuple[str, str, bool]
+BY_SERVER = "\0server"  # ends the key of an event that a server sent
+IDS_IN_TUPLE_MAX = 16  # a tuple is a third of a dict's size, and as fast as long as it is short
 
 
 class Aliases(NamedTuple):
@@ -54,7 +53,7 @@ class Session(msgspec.Struct, gc=False):
     """One session of a visitor on a site.
 
     `opened_at` is the opener's log offset, which orders a partition's sessions by their opening. `campaign` is the
-    opener's set of utm values and click id. `event_ids` holds the keys of the last events with an id, oldest first.
+    opener's set of utm values and click id. `event_keys` holds those of the last events with an id, oldest first.
     `minute_events` counts the events in the minute of `last_ts`, those that a server sent left out.
     """
 
@@ -65,8 +64,18 @@ class Session(msgspec.Struct, gc=False):
     opened_at: int
     channel: str
     campaign: tuple[str, ...]
-    event_ids: dict[EventKey, None] | None = None
+    event_keys: Collection[str] = ()
     minute_events: int = 0
+
+
+def event_key(name: str, event_id: str, *, is_server: bool) -> str:
+    """Return what makes two events of one session repeats of each other, "" for one without an id: it has none.
+
+    A browser's event and a server's of one id are no repeats but two reports of one thing: both are kept (CONTRACT).
+    """
+    if not event_id:
+        return ""
+    return f"{name}\0{event_id}{BY_SERVER}" if is_server else f"{name}\0{event_id}"
 
 
 def session_id(site: str, visitor_id: int, spool_id: int, spool_seq: int) -> int:
@@ -102,28 +111,40 @@ def belongs(session: Session, campaign: tuple[str, ...]) -> bool:
     return not any(campaign) or campaign == session.campaign
 
 
-def holds(session: Session, key: EventKey) -> bool:
+def holds(session: Session, key: str) -> bool:
     """Return whether the session already holds an event of this key; one without an id is never held."""
-    return session.event_ids is not None and key in session.event_ids
+    return bool(key) and key in session.event_keys
 
 
-def add(session: Session, ts: int, key: EventKey, rule: SessionRule) -> None:
+def add(session: Session, ts: int, key: str, rule: SessionRule, *, is_server: bool) -> None:
     """Stretch the session over `ts`, count its minute, and remember the event's key if it has an id."""
     minutes_on = ts // MINUTE_MS - session.last_ts // MINUTE_MS
     if minutes_on > 0:
         session.minute_events = 0
-    if minutes_on >= 0 and not key[2]:
+    if minutes_on >= 0 and not is_server:
         session.minute_events += 1
     if ts > session.last_ts:
         session.last_ts = ts
     elif ts < session.first_ts:
         session.first_ts = ts
-    if key[1]:
-        if session.event_ids is None:
-            session.event_ids = {}
-        session.event_ids[key] = None
-        if len(session.event_ids) > rule.event_ids_max:
-            del session.event_ids[next(iter(session.event_ids))]
+    if key:
+        session.event_keys = _with_key(session.event_keys, key, rule.event_ids_max)
+
+
+def _with_key(keys: Collection[str], key: str, keys_max: int) -> Collection[str]:
+    """Return the last `keys_max` keys, oldest first, with one more: a tuple of a few, the same dict of many."""
+    if len(keys) < min(IDS_IN_TUPLE_MAX, keys_max):
+        return (*keys, key)
+    many = keys if isinstance(keys, dict) else dict.fromkeys(keys)
+    many[key] = None
+    if len(many) > keys_max:
+        del many[next(iter(many))]
+    return many
+
+
+def keys_of(keys: tuple[str, ...]) -> Collection[str]:
+    """Return keys as a session has them."""
+    return keys if len(keys) <= IDS_IN_TUPLE_MAX else dict.fromkeys(keys)
 
 
 def is_too_fast(session: Session, ts: int, rule: SessionRule) -> bool:

@@ -110,7 +110,7 @@ def test_real_and_simulated_know_the_same_replays(client):
 
 
 def dict_of(found):
-    return {(key, session.id): (session, list(session.event_ids or {})) for key, session in found}
+    return {(key, session.id): (session, list(session.event_keys)) for key, session in found}
 
 
 def test_sessions_come_back_as_the_worker_had_them(client):

@@ -66,6 +66,10 @@ class SimulatedClient:
         self._chaos.point("query", retry=True)
         return self._clickhouse.query(text, parameters)
 
+    def read(self, text: str, parameters: dict[str, Any], kind: Any) -> list[Any]:
+        self._chaos.point("query", retry=True)
+        return self._clickhouse.read(text, parameters, kind)
+
     def command(self, text: str) -> None:
         self._chaos.point("command", retry=True)
         self._clickhouse.command(text)
