@@ -31,9 +31,29 @@ MODULES = (
     "ingest.pixel_batch",
     "ingest.pixel_head",
     "ingest.visitor",
+    "consumers.decode",
+    "consumers.deduplicate",
+    "consumers.drop_replayed",
+    "consumers.pipeline",
+    "consumers.rows",
+    "consumers.session_state",
+    "consumers.sessionize",
+    "consumers.enrich.agent",
+    "consumers.enrich.campaign",
+    "consumers.enrich.channel",
+    "consumers.enrich.domain",
+    "consumers.enrich.event",
+    "consumers.enrich.network",
+    "consumers.enrich.scrub",
+    "schemas.language",
+    "schemas.page",
+    "schemas.parameters",
+    "schemas.screen",
+    "schemas.session",
+    "schemas.validate",
 )
 # What the modules import: its types are built in.
-COMPILED_AGAINST = ("schemas/**/*.py", "ingest/**/*.py", "infra/__init__.py", "infra/journal/**/*.py")
+COMPILED_AGAINST = ("schemas/**/*.py", "ingest/**/*.py", "infra/__init__.py", "infra/journal/**/*.py", "consumers/**/*.py")
 GROUP = "hitstream"
 SHARED = f"{GROUP}__mypyc"  # the module that holds the code of all
 HERE = Path(__file__).resolve().parent
