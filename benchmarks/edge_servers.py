@@ -109,7 +109,7 @@ def await_answer(port: int) -> None:
 def process(
     command: list[str], *, core: int | str = SERVER_CORE, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a core, the servers' one unless told otherwise (or a list of cores, "0,1"), and end it with all that it started."""
+    """Run a program on a core or a list of them ("0,1"), the servers' one unless told otherwise; end all it started."""
     pinned = ["taskset", "-c", str(core), *command]
     started = subprocess.Popen(pinned, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:

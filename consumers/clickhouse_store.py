@@ -21,7 +21,8 @@ from consumers.session_state import VisitorKey
 from consumers.store import Resume
 from schemas.errors import FatalError
 from schemas.hit import name_text
-from schemas.session import Session, SessionRule, keys_of
+from schemas.session import Session, SessionRule
+from schemas.session_membership import keys_of
 
 VISITORS_PER_QUERY = 2_000  # of at most 90 bytes each: below ClickHouse's max_query_size of 256 KiB
 NAMES_PER_QUERY = 2_000

@@ -7,52 +7,27 @@ batches ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import unquote_plus
 
-import msgspec
-
-from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
+from consumers.batch import Batch, Loaded, Prepared, RejectedRecord, SpoolCount
 from consumers.decode import Name, aliases_of, decode, name_in, name_of
 from consumers.deduplicate import Marks
 from consumers.drop_replayed import Replays
-from consumers.enrich.event import Enricher, Enrichment
+from consumers.enrich.event import Enricher
 from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.log_reader.port import Record
+from consumers.rules import Rules
 from consumers.session_state import SessionState, VisitorKey
 from consumers.sessionize import sessionize, visitors_of
 from schemas.event import Event
 from schemas.hit import Hit
+from schemas.limits import Limits
 from schemas.rejection import Reason, Rejection
-from schemas.session import Aliases
-from schemas.validate import Limits, validate
+from schemas.validate import validate
 
 NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 SITE_CHARS_MAX = 64
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """What the steps depend on besides state: validation's limits, each site's own domains, what enrichment goes by."""
-
-    limits: Limits
-    domains: Mapping[str, Sequence[str]]
-    enrichment: Enrichment = Enrichment()
-
-
-class Prepared(msgspec.Struct, gc=False):
-    """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none.
-
-    `aliases` are a cookieless visitor's ids of the days around.
-    """
-
-    record: Record
-    name: Name
-    site: str = ""
-    event: Event | None = None
-    rejection: Rejection | None = None
-    resent: bool = False
-    replay_of: str = ""
-    aliases: Aliases | None = None
 
 
 def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS) -> list[Prepared]:

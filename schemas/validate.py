@@ -12,19 +12,17 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit, spool_number
 from schemas.host import is_on
 from schemas.language import language
+from schemas.limits import Limits
 from schemas.page import Page, page_host, split_page
 from schemas.parameters import KNOWN, PROPERTY, RejectError, from_json, number, parameters
 from schemas.rejection import Reason, Rejection
 from schemas.screen import NO_SCREEN, screen
-from schemas.settings import Settings
 from schemas.site import SITE_ID_PATTERN
 
 SITE = re.compile(SITE_ID_PATTERN)
@@ -42,34 +40,6 @@ RARE = frozenset(("uid", "v", "cur", "oid", "ab"))
 NO_PROPS: dict[str, str] = {}  # one for all: props are replaced, never changed
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """The settings that validation depends on; `sites` None: every well-formed site id passes.
-
-    `domains` are those of each site that has some: its pages are on them, or below them.
-    """
-
-    sites: frozenset[str] | None = None
-    domains: Mapping[str, tuple[str, ...]] = {}
-    event_age_ms_max: int = 7 * 86_400_000
-    event_ahead_ms_max: int = 600_000
-    items_max: int = 500
-    properties_max: int = 64
-    field_chars_max: int = 8192
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the limits that the settings name; they are in seconds, limits in ms."""
-    return Limits(
-        sites=frozenset(settings.sites) or None,
-        domains={name: site.page_domains for name, site in settings.sites.items() if site.domains},
-        event_age_ms_max=settings.event_age_s_max * 1000,
-        event_ahead_ms_max=settings.event_ahead_s_max * 1000,
-        items_max=settings.items_max,
-        properties_max=settings.properties_max,
-        field_chars_max=settings.field_chars_max,
-    )
 
 
 def validate(hit: Hit, limits: Limits) -> tuple[Event, str] | Rejection:

@@ -9,10 +9,10 @@ from support.worker_box import RULES, Box, Log, Store, hits, raise_next
 
 from consumers.log_reader.port import FencedError, Registered
 from consumers.metrics import WorkerCounters, WorkerMetrics
-from consumers.pipeline import Rules
+from consumers.rules import Rules
 from consumers.worker import CONTRADICTIONS_MAX, Worker
 from schemas.errors import FatalError, RetryError
-from schemas.validate import Limits
+from schemas.limits import Limits
 
 
 def test_a_batch_is_registered_before_it_is_loaded_and_loaded_before_the_next_is_registered():

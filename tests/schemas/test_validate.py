@@ -11,9 +11,10 @@ from support.simulated_hits import BASE_MS, DAY_MS, hit
 from consumers.decode import decode
 from schemas.event import Item
 from schemas.hit import Hit
+from schemas.limits import Limits
 from schemas.parameters import NUMBERS, TEXT
 from schemas.rejection import Reason, Rejection
-from schemas.validate import Limits, event_time, objection, validate
+from schemas.validate import event_time, objection, validate
 
 LIMITS = Limits()
 HIT = orjson.loads(hit())

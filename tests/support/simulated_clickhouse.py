@@ -19,7 +19,7 @@ import msgspec
 from consumers import clickhouse_store as sql
 from consumers.rows import JsonRows, Rows
 from schemas.errors import FatalError
-from schemas.session import event_key
+from schemas.session_membership import event_key
 
 Row = dict[str, Any]
 Step = Callable[[], None]

@@ -20,16 +20,17 @@ from support.simulated_log import SimulatedLog, SimulatedWriter
 from support.simulated_traffic import Rejected
 
 from consumers import clickhouse_store, sessionize, worker
-from consumers.batch import Loaded
+from consumers.batch import Loaded, Prepared
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.log_reader.port import Registered
-from consumers.pipeline import Prepared, finish
+from consumers.pipeline import finish
 from consumers.session_state import SessionState
 from consumers.store import Resume
 from infra.journal.reader import Chunk, JournalReader
 from ingest import forwarder
 from schemas.hit import KEY_END, KEY_START
-from schemas.session import SessionRule, event_key, find
+from schemas.session import SessionRule
+from schemas.session_membership import event_key, find
 
 
 def free_boundaries(patch: pytest.MonkeyPatch) -> None:
