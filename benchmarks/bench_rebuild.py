@@ -24,7 +24,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench_enrich import Log, clickhouse
+from benchmarks.bench_enrich import clickhouse
+from benchmarks.enrich_worker import Log
 from benchmarks.results_file import write_result
 from consumers.clickhouse_client import ClickHouse
 from consumers.clickhouse_store import ClickHouseStore

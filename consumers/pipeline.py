@@ -7,7 +7,7 @@ batches ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import unquote_plus
 
 from consumers.batch import Batch, Loaded, Prepared, RejectedRecord, SpoolCount
@@ -29,11 +29,17 @@ from schemas.validate import validate
 NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 SITE_CHARS_MAX = 64
 
+Enrich = Callable[[Event, Hit, str], None]
+
 
 def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS) -> list[Prepared]:
     """Decode, drop what was sent again, validate and enrich: all that needs no session. `networks` knows addresses."""
-    enricher = Enricher(rules.domains, rules.enrichment, networks)
-    return [_prepare(record, marks, rules.limits, enricher) for record in batch.records]
+    return prepare_with(batch, marks, rules.limits, Enricher(rules.domains, rules.enrichment, networks).enrich)
+
+
+def prepare_with(batch: Batch, marks: Marks, limits: Limits, enrich: Enrich) -> list[Prepared]:
+    """Do as `prepare`, with a step `enrich` that writes into an event what its hit and referrer say."""
+    return [_prepare(record, marks, limits, enrich) for record in batch.records]
 
 
 def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey]:
@@ -81,7 +87,7 @@ def finish(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable
     return Loaded(events, rejected, list(counts.values()))
 
 
-def _prepare(record: Record, marks: Marks, limits: Limits, enricher: Enricher) -> Prepared:
+def _prepare(record: Record, marks: Marks, limits: Limits, enrich: Enrich) -> Prepared:
     hit = decode(record.value)
     if isinstance(hit, Rejection):
         known = name_in(record.value)
@@ -91,19 +97,19 @@ def _prepare(record: Record, marks: Marks, limits: Limits, enricher: Enricher) -
     name = name_of(hit)
     if marks.resent(name.spool_id, name.spool_seq):
         return Prepared(record, name, resent=True)
-    event = _event(hit, limits, enricher)
+    event = _event(hit, limits, enrich)
     if isinstance(event, Rejection):
         return Prepared(record, name, _site_of(hit), rejection=event, replay_of=hit.replay_of)
     return Prepared(record, name, event.site, event, replay_of=hit.replay_of, aliases=aliases_of(hit))
 
 
-def _event(hit: Hit, limits: Limits, enricher: Enricher) -> Event | Rejection:
+def _event(hit: Hit, limits: Limits, enrich: Enrich) -> Event | Rejection:
     try:
         validated = validate(hit, limits)
         if isinstance(validated, Rejection):
             return validated
         event, referrer = validated
-        enricher.enrich(event, hit, referrer)
+        enrich(event, hit, referrer)
     except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
         return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
     return event
