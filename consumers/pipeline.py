@@ -28,6 +28,7 @@ from schemas.validate import validate
 
 NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 SITE_CHARS_MAX = 64
+STEP_RECORDS = 1_000  # a step's code and caches stay near the processor meanwhile
 
 Enrich = Callable[[Event, Hit, str], None]
 
@@ -38,8 +39,21 @@ def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNO
 
 
 def prepare_with(batch: Batch, marks: Marks, limits: Limits, enrich: Enrich) -> list[Prepared]:
-    """Do as `prepare`, with a step `enrich` that writes into an event what its hit and referrer say."""
-    return [_prepare(record, marks, limits, enrich) for record in batch.records]
+    """Do as `prepare`, with a step `enrich` that writes into an event what its hit and referrer say.
+
+    Each step goes over some records before the next one does: what it needs stays in the processor's caches.
+    """
+    prepared: list[Prepared] = []
+    for start in range(0, len(batch.records), STEP_RECORDS):
+        records = batch.records[start : start + STEP_RECORDS]
+        hits = [decode(record.value) for record in records]
+        fresh = [_named(record, hit, marks) for record, hit in zip(records, hits, strict=True)]
+        referrers = [_validated(item, hit, limits) for item, hit in zip(fresh, hits, strict=True)]
+        for item, hit, referrer in zip(fresh, hits, referrers, strict=True):
+            if item.event is not None:
+                _enriched(item, item.event, hit, referrer, enrich)
+        prepared += fresh
+    return prepared
 
 
 def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey]:
@@ -87,8 +101,8 @@ def finish(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable
     return Loaded(events, rejected, list(counts.values()))
 
 
-def _prepare(record: Record, marks: Marks, limits: Limits, enrich: Enrich) -> Prepared:
-    hit = decode(record.value)
+def _named(record: Record, hit: Hit | Rejection, marks: Marks) -> Prepared:
+    """Return a record with its name, and whether it was sent again, or why it is no hit."""
     if isinstance(hit, Rejection):
         known = name_in(record.value)
         if known and marks.resent(known.spool_id, known.spool_seq):
@@ -97,22 +111,37 @@ def _prepare(record: Record, marks: Marks, limits: Limits, enrich: Enrich) -> Pr
     name = name_of(hit)
     if marks.resent(name.spool_id, name.spool_seq):
         return Prepared(record, name, resent=True)
-    event = _event(hit, limits, enrich)
-    if isinstance(event, Rejection):
-        return Prepared(record, name, _site_of(hit), rejection=event, replay_of=hit.replay_of)
-    return Prepared(record, name, event.site, event, replay_of=hit.replay_of, aliases=aliases_of(hit))
+    return Prepared(record, name, replay_of=hit.replay_of)
 
 
-def _event(hit: Hit, limits: Limits, enrich: Enrich) -> Event | Rejection:
+def _validated(item: Prepared, hit: Hit | Rejection, limits: Limits) -> str:
+    """Give a record its event, or say why it has none; return the referrer as given."""
+    if item.resent or isinstance(hit, Rejection):
+        return ""
     try:
         validated = validate(hit, limits)
-        if isinstance(validated, Rejection):
-            return validated
-        event, referrer = validated
-        enrich(event, hit, referrer)
     except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
-        return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
-    return event
+        validated = _unprocessable(error)
+    if isinstance(validated, Rejection):
+        item.site, item.rejection = _site_of(hit), validated
+        return ""
+    event, referrer = validated
+    item.site, item.event, item.aliases = event.site, event, aliases_of(hit)
+    return referrer
+
+
+def _enriched(item: Prepared, event: Event, hit: Hit | Rejection, referrer: str, enrich: Enrich) -> None:
+    """Enrich an event, or say that this cannot be done."""
+    if isinstance(hit, Rejection):
+        raise TypeError("what has an event is a hit")
+    try:
+        enrich(event, hit, referrer)
+    except Exception as error:  # noqa: BLE001  as above
+        item.site, item.event, item.rejection = _site_of(hit), None, _unprocessable(error)
+
+
+def _unprocessable(error: Exception) -> Rejection:
+    return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
 
 
 def _site_of(hit: Hit) -> str:

@@ -38,6 +38,7 @@ MODULES = (
     "consumers.rows",
     "consumers.session_state",
     "consumers.sessionize",
+    "consumers.enrich.address_ranges",
     "consumers.enrich.agent",
     "consumers.enrich.campaign",
     "consumers.enrich.channel",

@@ -19,7 +19,7 @@ from schemas.validate import event_time, objection, validate
 LIMITS = Limits()
 HIT = orjson.loads(hit())
 DOMAINS = {"shop": ("shop.example", "shop.test")}
-SMALL = Limits(sites={"shop", "blog"}, domains=DOMAINS, items_max=2, properties_max=2, field_chars_max=100)
+SMALL = Limits(sites=frozenset(("shop", "blog")), domains=DOMAINS, items_max=2, properties_max=2, field_chars_max=100)
 
 
 def validated(limits=LIMITS, **fields):
