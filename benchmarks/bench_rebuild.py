@@ -31,6 +31,7 @@ from consumers.clickhouse_client import ClickHouse
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.log_reader.port import Record, Registered
 from consumers.worker import Worker
+from infra.collection import freeze
 from infra.command.database import open_client
 from infra.command.worker_rules import worker_rules
 from schemas.settings import load
@@ -119,6 +120,7 @@ def be_worker(pipe: Connection, root: Path, port: int, end: int) -> None:
     with open_client(settings, exact=True) as client:
         worker = Worker(Assigned(end), ClickHouseStore(client), worker_rules(settings), time.time)
         client.ping()
+        freeze()
         before = psutil.Process().memory_info().rss
         began_s = time.monotonic()
         worker.step()
