@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import bench_edge, bench_edge_limits, bench_enrich, bench_forward, bench_server_events
+from benchmarks import (
+    bench_edge,
+    bench_edge_limits,
+    bench_enrich,
+    bench_forward,
+    bench_rebuild,
+    bench_server_events,
+    bench_worker,
+)
 
-PARTS = (bench_edge, bench_edge_limits, bench_forward, bench_enrich, bench_server_events)
+PARTS = (
+    bench_edge,
+    bench_edge_limits,
+    bench_forward,
+    bench_enrich,
+    bench_server_events,
+    bench_worker,
+    bench_rebuild,
+)
 
 sys.exit(next((code for code in (part.main() for part in PARTS) if code), 0))

@@ -106,8 +106,10 @@ def await_answer(port: int) -> None:
 
 
 @contextmanager
-def process(command: list[str], *, core: int = SERVER_CORE, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a core, the servers' one unless told otherwise, and end it with all that it started."""
+def process(
+    command: list[str], *, core: int | str = SERVER_CORE, **options: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on a core or a list of them ("0,1"), the servers' one unless told otherwise; end all it started."""
     pinned = ["taskset", "-c", str(core), *command]
     started = subprocess.Popen(pinned, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:
@@ -253,10 +255,10 @@ class Arrived:
         return sum(self._consumer.get_watermark_offsets(place, timeout=ANSWER_S_MAX)[1] for place in places)
 
 
-def make_topic(kafka: str, topic: str) -> None:
+def make_topic(kafka: str, topic: str, partitions: int = PARTITIONS) -> None:
     """Make a topic and wait until the broker leads all its partitions; raises KafkaException when it never does."""
     admin = AdminClient({"bootstrap.servers": kafka})  # must live until the answer has come
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(ANSWER_S_MAX)
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(ANSWER_S_MAX)
     deadline = time.monotonic() + ANSWER_S_MAX
     while True:
         try:

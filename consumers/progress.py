@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from consumers.enrich.caches import cache_info
 from consumers.log_reader.port import FencedError
-from consumers.rows import Columns
+from consumers.rows import Rows
 from schemas.errors import RetryError
 
 WATCH_EVERY_S = 2.0
@@ -63,8 +63,12 @@ class Client(Protocol):
         """Return the rows of a query."""
         ...
 
-    def insert(self, table: str, columns: Columns, *, token: str) -> None:
-        """Insert columns as one block under a deduplication token."""
+    def read(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> list[_T]:
+        """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
+        ...
+
+    def insert(self, table: str, rows: Rows, *, token: str) -> None:
+        """Insert rows as one block under a deduplication token."""
         ...
 
     def command(self, sql: str) -> None:
@@ -85,9 +89,13 @@ class TimedClient:
         """Return the rows of a query."""
         return self._timed("query", lambda: self._client.query(sql, parameters))
 
-    def insert(self, table: str, columns: Columns, *, token: str) -> None:
-        """Insert columns as one block under a deduplication token."""
-        self._timed("insert", lambda: self._client.insert(table, columns, token=token))
+    def read(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> list[_T]:
+        """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
+        return self._timed("query", lambda: self._client.read(sql, parameters, kind))
+
+    def insert(self, table: str, rows: Rows, *, token: str) -> None:
+        """Insert rows as one block under a deduplication token."""
+        self._timed("insert", lambda: self._client.insert(table, rows, token=token))
 
     def command(self, sql: str) -> None:
         """Run a statement that returns no rows."""

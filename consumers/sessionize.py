@@ -14,9 +14,11 @@ from itertools import chain
 from consumers.session_state import SessionState
 from schemas.bot_reason import BotReason
 from schemas.event import Event
-from schemas.session import Aliases, Session, SessionRule, add, belongs, find, holds, is_too_fast, session_id
+from schemas.session import Aliases, Session, SessionRule
+from schemas.session_membership import add, belongs, event_key, find, holds, is_too_fast, session_id
 
 SERVER = "server"
+NO_CAMPAIGN = ("",) * 7
 DAY_MS = 86_400_000
 
 
@@ -36,14 +38,15 @@ def sessionize(event: Event, log_offset: int, state: SessionState, aliases: Alia
         return True
     rule = state.rule.of(event.site)
     campaign = _campaign(event)
-    event_key = (event.event_name, event.event_id, event.source == SERVER)
+    is_server = event.source == SERVER
+    key = event_key(event.event_name, event.event_id, is_server=is_server)
     visitor = event.visitor_id
     if aliases is None:
         session = find(state.of((event.site, visitor)), event.ts, rule)
     else:
         visitor, session = _of_any_day(event, aliases, state, rule)
     if session is not None and belongs(session, campaign):
-        if holds(session, event_key):
+        if holds(session, key):
             return False
         event.visitor_id = visitor
     else:
@@ -58,10 +61,10 @@ def sessionize(event: Event, log_offset: int, state: SessionState, aliases: Alia
             campaign=campaign,
         )
         state.open((event.site, event.visitor_id), session)
-    add(session, event.ts, event_key, rule)
-    if is_too_fast(session, event.ts, rule) and not event.is_bot and event.source != SERVER:
+    add(session, event.ts, key, rule, is_server=is_server)
+    if is_too_fast(session, event.ts, rule) and not event.is_bot and not is_server:
         event.is_bot, event.bot_reason = True, BotReason.RATE.value
-    _write(session, event)
+    _write(session, event, campaign)
     return True
 
 
@@ -81,7 +84,7 @@ def _of_its_day(event: Event, aliases: Aliases | None) -> int:
 
 
 def _campaign(event: Event) -> tuple[str, ...]:
-    return (
+    found = (
         event.utm_source,
         event.utm_medium,
         event.utm_campaign,
@@ -90,12 +93,15 @@ def _campaign(event: Event) -> tuple[str, ...]:
         event.click_id,
         event.click_id_type,
     )
+    return NO_CAMPAIGN if found == NO_CAMPAIGN else found
 
 
-def _write(session: Session, event: Event) -> None:
+def _write(session: Session, event: Event, campaign: tuple[str, ...]) -> None:
     event.session_id = session.id
     event.session_start = session.start
     event.channel = session.channel
+    if session.campaign is NO_CAMPAIGN and campaign is NO_CAMPAIGN:
+        return
     (
         event.utm_source,
         event.utm_medium,

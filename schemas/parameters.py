@@ -10,8 +10,8 @@ import re
 import sys
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -19,9 +19,15 @@ from schemas.hit import Hit
 from schemas.rejection import Reason, Rejection
 
 TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid", "c", "ab"))
-NUMBERS = frozenset(("t", "sent", "v"))
+TIMES = frozenset(("t", "sent"))
+NUMBERS = TIMES | {"v"}
 IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
+NO_TEXT = NUMBERS | {"items"}
+KNOWN = TEXT | NO_TEXT
 PROPERTY = "p."
+DIGITS_SAFE = 20  # so short a row of digits is a number in range
+DECODED_CACHED_MAX = 16_384
+DECODED_CHARS_MAX = 512  # longer values hardly repeat; so the cache stays below 32 MiB of text
 USUAL_LIMIT = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
 BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -35,9 +41,9 @@ class RejectError(Exception):
 
 
 def parameters(hit: Hit, chars_max: int) -> dict[str, Any]:
-    """Return the hit's known parameters: text, `items` as parsed JSON, numbers as Decimal. Raises RejectError.
+    """Return the hit's known parameters. Raises RejectError.
 
-    `chars_max` bounds a text.
+    Text, of at most `chars_max` characters; `items` as parsed JSON; `t` and `sent` in whole ms; `v` as Decimal.
     """
     return from_query(hit.query, chars_max) if hit.event is None else from_json(hit.event, chars_max)
 
@@ -47,25 +53,53 @@ def from_query(query: str, chars_max: int = sys.maxsize) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        if "%" in name or "+" in name:
-            name = percent_decoded(name, "a parameter's name")
-        if name in found or not _known(name):
+        if name not in KNOWN:
+            name = _decoded_name(name)
+        if not name or name in found:
             continue
         if "%" in value or "+" in value:
-            value = percent_decoded(value, name)
+            value = _decoded(value, name)
         if "\0" in value:
             raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
         if not value:
             continue
-        if name in NUMBERS:
-            found[name] = number(name, value)
-        elif name == "items":
-            found[name] = _items_json(value)
+        if name in NO_TEXT:
+            found[name] = _parsed(name, value)
         elif len(value) > chars_max:
             raise _too_long(name, value, chars_max)
         else:
             found[name] = value
     return found
+
+
+def _parsed(name: str, value: str) -> object:
+    if name in TIMES:
+        return time_ms(name, value)
+    return number(name, value) if name in NUMBERS else _items_json(value)
+
+
+def _decoded(value: str, name: str) -> str:
+    """Return a value with `+` and %XX decoded, as `percent_decoded`: pages, referrers and titles repeat."""
+    if len(value) > DECODED_CHARS_MAX:
+        return percent_decoded(value, name)
+    decoded = decoded_cached(value)
+    return percent_decoded(value, name) if decoded is None else decoded
+
+
+@lru_cache(DECODED_CACHED_MAX)
+def decoded_cached(text: str) -> str | None:
+    """Return a text with `+` and %XX decoded, None where that cannot be (the cache behind pixels' values)."""
+    try:
+        return percent_decoded(text, "")
+    except RejectError:
+        return None
+
+
+def _decoded_name(name: str) -> str:
+    """Return the parameter that a name, maybe encoded, means; "" for one that hitstream does not know."""
+    if "%" in name or "+" in name:
+        name = percent_decoded(name, "a parameter's name")
+    return name if name in KNOWN or name.startswith(PROPERTY) else ""
 
 
 def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[str, Any]:
@@ -79,6 +113,8 @@ def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[st
             if len(text) > chars_max:
                 raise _too_long(name, text, chars_max)
             found[name] = text
+        elif name in TIMES:
+            found[name] = time_ms(name, value)
         elif name in NUMBERS:
             found[name] = number(name, value)
         elif name == "items":
@@ -88,12 +124,21 @@ def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[st
 
 def percent_decoded(text: str, name: str) -> str:
     """Return text with `+` and %XX decoded as UTF-8. Raises RejectError where it is neither."""
-    if BROKEN_PERCENT.search(text):
-        raise RejectError(Reason.BAD_ENCODING, f"{name} has a % without two hex digits")
+    # As Python writes escapes, C decodes them all at once: each byte comes out as the character of its number.
+    escaped = text.replace("+", " ").replace("\\", "%5C").replace("%", "\\x")
     try:
-        return unquote_to_bytes(text.replace("+", " ")).decode()
+        return escaped.encode().decode("unicode_escape").encode("latin-1").decode()
     except UnicodeDecodeError:
-        raise RejectError(Reason.BAD_ENCODING, f"{name} is not UTF-8") from None
+        broken = BROKEN_PERCENT.search(text)
+        wrong = "has a % without two hex digits" if broken else "is not UTF-8"
+        raise RejectError(Reason.BAD_ENCODING, f"{name} {wrong}") from None
+
+
+def time_ms(name: str, value: object) -> int:
+    """Return a time as whole ms, what is behind the point cut off. Raises RejectError."""
+    if type(value) is str and len(value) < DIGITS_SAFE and value.isdigit() and value.isascii():
+        return int(value)
+    return int(number(name, value))
 
 
 def number(name: str, value: object) -> Decimal:
@@ -104,8 +149,8 @@ def number(name: str, value: object) -> Decimal:
         return Decimal(repr(value))
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RejectError(Reason.BAD_TYPE, f"{name} is {_json_type(value)}, not a number")
-    reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
     text = value.strip() if isinstance(value, str) else repr(value)
+    reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
     if len(text) > 40:  # no amount and no time is that long
         raise RejectError(reason, f"{name} has {len(text)} characters")
     try:
@@ -115,10 +160,6 @@ def number(name: str, value: object) -> Decimal:
     if not result.is_finite() or abs(result.adjusted()) > 40:
         raise RejectError(reason, f"{name}={text!r} is out of range")
     return result
-
-
-def _known(name: str) -> bool:
-    return name in TEXT or name in NUMBERS or name == "items" or name.startswith(PROPERTY)
 
 
 def _too_long(name: str, text: str, chars_max: int) -> RejectError:
