@@ -1,6 +1,6 @@
 """How a worker's process collects garbage: seldom, as a batch makes many short-lived objects and no cycles.
 
-With Python's own threshold every 700 objects are looked at, which is a fifth of a worker's CPU.
+Python's own threshold has them looked at every 700 objects.
 """
 
 from __future__ import annotations
