@@ -1,7 +1,7 @@
 """One connection of the public port: bytes in, requests to the routes, answers out in request order.
 
-- The reads of one tick, READS_MAX at most, are queued and then taken in one go, so that the code and the data of each
-  step stay in the processor's caches: first all reads, then all requests, then one write to the spool, then all answers.
+- The reads of one tick, READS_MAX at most, are queued and then taken in one go, so that code and data of each step stay
+  in the processor's caches: first all reads, then all requests, then one write to the spool, then all answers.
 - A read that is exactly one common request takes the fast path (`pixel_head.py`, `event_head.py`); everything else,
   split or pipelined or odd, goes through `read`, where the strict reader decides what the fast path does not recognize.
 - After a request that ends the connection (malformed, `Connection: close`) nothing on it is read as a request any
