@@ -20,12 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 import uvloop
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from benchmarks.server_counts import FILE as COUNTS_FILE
+from benchmarks.server_counts import Account, Told, ask
 from benchmarks.wrk import CLIENT_CORE
 from infra import compiled
 from infra.collection import freeze
@@ -38,7 +39,6 @@ SERVER_CORE = 0
 START_S_MAX = 20.0
 PARTITIONS = 12
 ANSWER_S_MAX = 10.0
-COUNTS = "counts.json"
 FORWARDER_ROOM = {"HITSTREAM_LOG_BYTES_MAX": str(64 << 30)}  # nobody loads what it writes
 
 NGINX_CONF = """
@@ -56,7 +56,7 @@ http {{
 class Server(NamedTuple):
     """A running server: the processes that count, and when hits that it answered have arrived (None: at once).
 
-    `counts` is the file where the process writes its counters when it is asked to (`counts_of`).
+    `counts` is the file where the process writes its counters when it is asked to (`told_by`).
     """
 
     name: str
@@ -66,25 +66,11 @@ class Server(NamedTuple):
     counts: Path | None = None
 
 
-def counts_of(server: Server) -> dict[str, int]:
-    """Return a collector's or a timed echo's counters as they stand now (`Counters.as_dict`). Raises TimeoutError."""
+def told_by(server: Server) -> Told:
+    """Return what a collector or a timed echo has counted up to now. Raises TimeoutError."""
     if server.counts is None:
         raise AssertionError(f"{server.name} counts nothing")
-    server.counts.unlink(missing_ok=True)
-    os.kill(server.pids[0], signal.SIGUSR1)
-    deadline = time.monotonic() + ANSWER_S_MAX
-    while not server.counts.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{server.name} does not write its counters")
-        time.sleep(0.01)
-    found: dict[str, int] = orjson.loads(server.counts.read_bytes())
-    return found
-
-
-def _write_counts(counters: Counters, path: Path) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(counters.as_dict()))
-    fresh.rename(path)
+    return ask(server.pids[0], server.counts)
 
 
 def free_port() -> int:
@@ -157,7 +143,7 @@ def inherited(name: str, arguments: list[str], *, plain: bool = False, **environ
 def collector(root: Path, *, plain: bool = False, **environment: str) -> Iterator[Server]:
     """Run one collector process on its own spool in `root`; `environment` are settings beside the defaults."""
     with inherited("hitstream", ["collector", str(root)], plain=plain, **environment) as server:
-        yield server._replace(counts=root / COUNTS)
+        yield server._replace(counts=root / COUNTS_FILE)
 
 
 @contextmanager
@@ -172,7 +158,7 @@ def timed_echo(root: Path) -> Iterator[Server]:
     """Run the bare echo with the collector's way of timing: reads of a tick gathered, then answered, then counted."""
     root.mkdir()
     with inherited("bare uvloop echo", ["timed", str(root)]) as server:
-        yield server._replace(counts=root / COUNTS)
+        yield server._replace(counts=root / COUNTS_FILE)
 
 
 @contextmanager
@@ -337,7 +323,7 @@ async def _echo(sock: socket.socket, counts: Path | None) -> None:
     protocol: Callable[[], asyncio.Protocol] = EchoProtocol
     if counts is not None:
         counters = Counters()
-        loop.add_signal_handler(signal.SIGUSR1, _write_counts, counters, counts)
+        Account(counters, counts)
         protocol = partial(TimedEchoProtocol, TimedEcho(counters))
     server = await loop.create_server(protocol, sock=sock, backlog=4096)
     await stop.wait()
@@ -347,15 +333,14 @@ async def _echo(sock: socket.socket, counts: Path | None) -> None:
 def main() -> int:
     """Be the server that the arguments name: `collector ROOT FD`, `timed ROOT FD` or `echo - FD`."""
     kind, root, handle = sys.argv[1:]
-    counts = Path(root) / COUNTS
+    counts = Path(root) / COUNTS_FILE
     if kind != "collector":
         uvloop.run(_echo(socket.socket(fileno=int(handle)), counts if kind == "timed" else None))
         return 0
 
     def begin(stop: asyncio.Event, counters: Counters) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, _write_counts, counters, counts)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        Account(counters, counts)
 
     settings = load(data_dir=Path(root), collectors=1, spool_bytes_max=64 << 30)
     return run(settings, int(handle), Path(root) / "spool", begin=begin, ready=lambda _: freeze())
