@@ -62,7 +62,7 @@ class Account:
 
     def _tell(self) -> None:
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(orjson.dumps([self._counters.as_dict(), list(self._looks)]))
+        fresh.write_bytes(orjson.dumps([self._counters.as_dict(), [tuple(look) for look in self._looks]]))
         fresh.rename(self._path)
 
 
