@@ -4,8 +4,8 @@
   kernel, for the whole tick), at half of what the collector can do, interleaved. Each connection of wrk pauses at
   random, for whole ms, so some requests come together, and each counts with its whole tick.
 - *Stalls*: the longest handling time in STALL_S seconds at that load, while segments roll and a forwarder deletes them.
-  The machine's own pauses on that core are watched meanwhile (`pauses.py`); what a longest time has beyond the longest
-  pause of its LOOK_S seconds is the collector's own. The bare echo, at the same load, stands beside it.
+  The machine's own pauses on that core are watched meanwhile (`pauses.py`); what a time has beyond those within it is
+  the server's own. The bare echo, at the same load, stands beside it.
 - *Connections*: CPU a hit over nginx's with its log, at 64 and at 4,096 connections, interleaved.
 - *Backlog and memory*: one collector keeps MEMORY_HITS hits that nobody takes away, and its memory is looked at; its
   spool is then filled up to BACKLOG_BYTES with segments written straight, and its CPU a hit is compared with that of a
@@ -39,9 +39,9 @@ from rich.table import Table
 
 from benchmarks.edge_requests import RETURNING
 from benchmarks.edge_servers import SERVER_CORE, Server, collector, forwarder_of, nginx, timed_echo, told_by
-from benchmarks.pauses import longest_pause_ms, pauses, watched
+from benchmarks.pauses import paused_ms, pauses, watched
 from benchmarks.results_file import write_result
-from benchmarks.server_counts import LOOK_S, longest_ms, quantile
+from benchmarks.server_counts import LOOK_FROM_MS, longest_ms, quantile
 from benchmarks.wrk import CLIENT_CORE, Sample, check_programs, drive
 from infra.journal.segment import SUFFIX, Segment
 
@@ -128,13 +128,13 @@ def _stalls(server: Server, load: Callable[..., None], file: Path) -> Figures:
         load(seconds=STALL_S)
         told = told_by(server)
     counts, found = _growth(before, told.counts), pauses(file)
-    looks = [look for look in told.looks if look.at_s - LOOK_S >= began_s]
-    own_ms = (look.longest_ms - longest_pause_ms(found, look.at_s - LOOK_S, look.at_s) for look in looks)
+    looks = [look for look in told.looks if look.at_s >= began_s]
+    own_ms = (look.longest_ms - paused_ms(found, look.at_s - look.longest_ms / 1000, look.at_s) for look in looks)
     return {
         "segments": counts["segments"],
         "longest_ms_at_most": longest_ms(counts),
-        "longest_pause_ms": round(longest_pause_ms(found, began_s, looks[-1].at_s), 1),
-        "longest_own_ms_at_most": round(max(own_ms), 1),
+        "longest_pause_ms": round(max((pause.ms for pause in found), default=0.0), 1),
+        "longest_own_ms_at_most": round(max(own_ms, default=LOOK_FROM_MS), 1),
         "p999_us": round(quantile(counts, 0.999), 1),
     }
 

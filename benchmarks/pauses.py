@@ -56,10 +56,11 @@ def pauses(file: Path) -> list[Pause]:
     return [Pause(*map(float, line.split())) for line in file.read_text().splitlines()[1:]]
 
 
-def longest_pause_ms(found: list[Pause], from_s: float, to_s: float) -> float:
-    """Return the longest pause of which a part lies between two times, 0.0 if there was none."""
-    within = (pause.ms for pause in found if from_s <= pause.ended_s and pause.ended_s - pause.ms / 1000 <= to_s)
-    return max(within, default=0.0)
+def paused_ms(found: list[Pause], from_s: float, to_s: float) -> float:
+    """Return how much of the time between two times was paused."""
+    return sum(
+        max(0.0, (min(pause.ended_s, to_s) - max(pause.ended_s - pause.ms / 1000, from_s)) * 1000) for pause in found
+    )
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """What a benchmarked server counted, on its own side of the signal (`Account`) and on the other (`ask`).
 
-A server writes its counters and its longest handling times to a file when it gets SIGUSR1, and not before: what it
+A server writes its counters and its long handling times to a file when it gets SIGUSR1, and not before: what it
 notes meanwhile stays in memory, so that no file is written between two answers that are being timed.
 """
 
@@ -20,21 +20,25 @@ import orjson
 from ingest.counters import HANDLING_NS, Counters
 
 FILE = "counts.json"
-LOOK_S = 0.05
+LOOK_S = 0.005
+LOOK_FROM_MS = 1.0
 LOOKS_MAX = 10_000
 ANSWER_S_MAX = 10.0
 BUCKETS = range(len(HANDLING_NS) + 1)
 
 
 class Look(NamedTuple):
-    """The longest handling time in ms, its bucket's bound, of the LOOK_S before a time of `time.monotonic`."""
+    """The longest handling time in ms, its bucket's bound, since the last look, and when we looked (`time.monotonic`).
+
+    A look that is due is taken as soon as its tick is over: a handling time beyond LOOK_S ended about `at_s`.
+    """
 
     at_s: float
     longest_ms: float
 
 
 class Told(NamedTuple):
-    """What a server told: its counters (`Counters.as_dict`), and its looks in order."""
+    """What a server told: its counters (`Counters.as_dict`), and its looks at LOOK_FROM_MS or more, in order."""
 
     counts: dict[str, int]
     looks: list[Look]
@@ -55,7 +59,7 @@ class Account:
     def _look(self) -> None:
         now = list(self._counters.handling)
         places = [place for place in BUCKETS if now[place] > self._seen[place]]
-        if places:
+        if places and _bound_ms(places[-1]) >= LOOK_FROM_MS:
             self._looks.append(Look(time.monotonic(), _bound_ms(places[-1])))
         self._seen = now
         self._loop.call_later(LOOK_S, self._look)
