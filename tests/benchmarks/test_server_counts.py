@@ -12,7 +12,6 @@ from benchmarks.pauses import READY, Pause, paused_ms, pauses
 from benchmarks.server_counts import LOOK_FROM_MS, LOOK_S, Account, ask, longest_ms, quantile
 from ingest.counters import HANDLING_NS, Counters
 
-
 LONG = [took_ns for took_ns in HANDLING_NS if took_ns >= LOOK_FROM_MS * 1e6][2:4]
 
 
