@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ ANSWER_S_MAX = 10.0
 FORWARDER_ROOM = {"HITSTREAM_LOG_BYTES_MAX": str(64 << 30)}  # nobody loads what it writes
 
 NGINX_CONF = """
-worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/error.log; user {user};
+worker_processes {workers}; daemon off; pid {root}/nginx.pid; error_log {root}/error.log; user {user};
 events {{ worker_connections 8192; }}
 http {{
   access_log {root}/access.log combined; keepalive_requests 1000000000; tcp_nodelay on;
@@ -112,14 +112,14 @@ def process(
 
 
 @contextmanager
-def nginx(name: str, root: Path, log: str = "") -> Iterator[Server]:
-    """Run nginx with one worker; `log` is a line of its location."""
+def nginx(name: str, root: Path, log: str = "", *, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[Server]:
+    """Run nginx with a worker per core; `log` is a line of its location."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     root.mkdir()
     port = free_port()
     user = "root" if os.getuid() == 0 else str(os.getuid())
-    (root / "nginx.conf").write_text(NGINX_CONF.format(root=root, port=port, log=log, user=user))
-    with process([program, "-c", str(root / "nginx.conf")], stderr=subprocess.DEVNULL) as parent:
+    (root / "nginx.conf").write_text(NGINX_CONF.format(root=root, port=port, log=log, user=user, workers=len(cores)))
+    with process([program, "-c", str(root / "nginx.conf")], cores=cores, stderr=subprocess.DEVNULL) as parent:
         await_answer(port)
         yield Server(name, port, [parent.pid])
 
@@ -166,7 +166,7 @@ def forwarder_of(root: Path) -> Iterator[None]:
     """Run the forwarder that takes a collector's hits to local partitions, on the other core."""
     environment = child_environment(HITSTREAM_DATA_DIR=str(root), HITSTREAM_ADMIN_PORT="0", **FORWARDER_ROOM)
     command = [str(Path(sys.executable).with_name("hitstream")), "forward"]
-    with process(command, core=CLIENT_CORE, env=environment, stderr=subprocess.DEVNULL):
+    with process(command, cores=(CLIENT_CORE,), env=environment, stderr=subprocess.DEVNULL):
         yield
 
 
@@ -225,17 +225,21 @@ class Arrived:
     def __init__(self, kafka: str, topic: str) -> None:
         self._topic = topic
         self._consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench"})
-        self._due = self._end()
+        self._due = self.end()
 
     def __call__(self, hits: int) -> bool:
         """Return whether `hits` more than at the last true answer have arrived."""
-        end = self._end()
+        end = self.end()
         if end < self._due + hits:
             return False
         self._due = end
         return True
 
-    def _end(self) -> int:
+    def close(self) -> None:
+        """Give its connections up: it complains when the broker goes first."""
+        self._consumer.close()
+
+    def end(self) -> int:
         """Return how many records the topic has ever had, all partitions together."""
         topics = self._consumer.list_topics(self._topic, timeout=ANSWER_S_MAX).topics
         places = [TopicPartition(self._topic, number) for number in topics[self._topic].partitions]
