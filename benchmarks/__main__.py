@@ -7,11 +7,13 @@ import sys
 from benchmarks import (
     bench_edge,
     bench_edge_limits,
+    bench_end_to_end,
     bench_enrich,
     bench_forward,
     bench_rebuild,
     bench_server_events,
     bench_worker,
+    flames,
 )
 
 PARTS = (
@@ -22,6 +24,8 @@ PARTS = (
     bench_server_events,
     bench_worker,
     bench_rebuild,
+    bench_end_to_end,
+    flames,
 )
 
 sys.exit(next((code for code in (part.main() for part in PARTS) if code), 0))

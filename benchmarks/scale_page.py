@@ -87,15 +87,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 READINGS = {
-    "collector": "Its compiled hot path shows as native frames under the loop's callback; beside it stand the one write "
-    "of a tick to the spool and the answers' writes to the sockets, which are the kernel's.",
-    "forwarder": "It does not parse hits: what it costs a hit is its producer's batches, so it falls as these grow.",
-    "worker": "The steps of the pipeline are files of `consumers/`; columns and the insert's encoding are "
+    "collector": "`group_commit.py` writes the answers to the sockets, `runners.py` is the loop, which reads: the "
+    "kernel's work, as any web server's. The hot path itself, and the one write of a tick to the spool, are the rest.",
+    "forwarder": "It does not parse hits; what it does, it does once a batch: compress, send, save its cursor. A hit "
+    "costs less where batches are larger.",
+    "worker": "The steps of the pipeline are files of `consumers/` and `schemas/`; the insert's encoding is "
     "clickhouse-connect's.",
-    "clickhouse": "`MergeMutate` are the merges of parts, `RuntimeData` and `ThreadPool` queries and inserts, `python` "
-    "the HTTP endpoint. Fewer, larger blocks mean fewer merges.",
-    "broker": "`C2 CompilerThre` and `C1 CompilerThre` compile Java: a broker that has run for long has done with it. "
-    "`data-plane-kafk` answers requests; larger batches are fewer of them.",
+    "clickhouse": "`MergeMutate` merges parts, `RuntimeData` and `ThreadPool` insert and query, `python` is the HTTP "
+    "endpoint. Fewer and larger blocks mean fewer merges.",
+    "broker": "`C2` and `C1 CompilerThre` compile Java: a broker that has run for long has done with it. "
+    "`data-plane-kafk` answers requests: larger batches are fewer of them.",
 }
 HEAD = """
 # Scale
