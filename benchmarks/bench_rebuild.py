@@ -40,7 +40,7 @@ SECONDS_MAX = 10.0
 RSS_MIB_MAX = 1024
 MIB = 1 << 20
 PARTITIONS = 12
-BOTH_CORES = "0,1"  # a rebalance leaves ClickHouse little else to do, and the worker waits while it works
+BOTH_CORES = (0, 1)  # a rebalance leaves ClickHouse little else to do, and the worker waits while it works
 EVENTS_EACH_MAX = 5
 SPOOL = 7
 

@@ -94,10 +94,10 @@ def await_answer(port: int) -> None:
 
 @contextmanager
 def process(
-    command: list[str], *, core: int | str = SERVER_CORE, **options: object
+    command: list[str], *, cores: Sequence[int] = (SERVER_CORE,), **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a core or a list of them ("0,1"), the servers' one unless told otherwise; end all it started."""
-    pinned = ["taskset", "-c", str(core), *command]
+    """Run a program on cores, the servers' one unless told otherwise, and end it with all that it started."""
+    pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
     started = subprocess.Popen(pinned, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:
         yield started
