@@ -11,7 +11,7 @@ the rival the topic's records without a row. nginx serves as fast as it can, bet
 measured on the rows themselves, see `first_seen.py`. In the end every hit that was answered must have its row.
 
 Run it as `python -m benchmarks.bench_end_to_end`; it writes `results/end_to_end.json` and what is made from it: chart,
-README's table, `docs/scale.md`. What misses a goal, it says. With CLICKHOUSE_URL set, that (empty) server is loaded,
+the README's part, `docs/scale.md`. What misses a goal, it says. With CLICKHOUSE_URL set, that (empty) server is loaded,
 and its CPU is not seen.
 """
 

@@ -158,7 +158,10 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0, help="hits/s; 0: nine tenths of what was held")
     given = parser.parse_args()
     check_programs("wrk", "perf", "jcmd")
-    rate = given.rate or RATE_SHARE * result()["pipelines"][KAFKA]["hits_per_s"]
+    known = result()
+    if not known:
+        raise SystemExit("flames are drawn at a share of the rate that was held: python -m benchmarks.bench_end_to_end")
+    rate = given.rate or RATE_SHARE * known["pipelines"][KAFKA]["hits_per_s"]
     os.sched_setaffinity(0, CORES)
     with tempfile.TemporaryDirectory() as temporary:
         found = sample(Path(temporary), rate, given.seconds)

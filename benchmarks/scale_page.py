@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.end_to_end_page import BOX, KAFKA
+from benchmarks.end_to_end_page import BOX, KAFKA, LINE_CHARS, RESULT
 from benchmarks.partition_model import Fleet, drain, even, rebalance, shares
 from benchmarks.results_file import RESULTS
 from benchmarks.scale_model import ROLES, Assumed, Measured, measured, need, per_core
@@ -23,7 +23,6 @@ from schemas.settings import Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 RATES = (10_000, 100_000, 1_000_000)
-LINE_CHARS = 120
 SEED = 7
 VISITORS = 50_000
 SKEWS = ((0.0, "all alike"), (0.5, "mild"), (0.8, "strong"), (1.0, "one in a dozen hits from one visitor"))
@@ -302,10 +301,12 @@ def _percent(share: float) -> str:
 
 
 def text() -> str:
-    """Return the page from the committed results."""
+    """Return the page from the committed results; nothing before they were measured."""
+    if not RESULT.exists():
+        return ""
     flames = RESULTS / "flames.json"
     known = orjson.loads(flames.read_bytes()) if flames.exists() else None
-    return page(orjson.loads((RESULTS / "end_to_end.json").read_bytes()), known)
+    return page(orjson.loads(RESULT.read_bytes()), known)
 
 
 def write() -> Path:
