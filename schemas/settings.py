@@ -37,7 +37,6 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-
 _file: ContextVar[Path | None] = ContextVar("file", default=None)
 
 
@@ -114,6 +113,7 @@ class Settings(BaseSettings):
     group_bytes_max: int = Field(default=64 * KIB, ge=4 * KIB, description="Bytes per group commit.")
     hit_bytes_max: int = Field(default=256 * KIB, ge=4 * KIB, description="Largest hit that is kept.")
     forward_batch_bytes_max: int = Field(default=4 * MIB, ge=64 * KIB, description="Bytes the forwarder moves at once.")
+    forward_linger_s: float = Field(default=0.1, ge=0, le=10, description="A hit waits so long for more to go with it.")
 
     # limits of the public port
     target_bytes_max: int = Field(default=8 * KIB, ge=256, description="Longer request targets get 414.")
