@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -194,15 +194,11 @@ def _rival_counts(client: ClickHouse, arrived: Arrived) -> Counts:
 
 def _migrates(settings: Settings) -> bool:
     address = urlsplit(clickhouse_url(settings))
-    try:
+    with suppress(OSError, RetryError):
         socket.create_connection((address.hostname or "", address.port or 8123), timeout=START_S_MAX).close()
-    except OSError:
-        return False
-    try:
         apply_migrations(settings)
-    except RetryError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _make_rival_table(url: str) -> None:
