@@ -80,7 +80,7 @@ guard: $(TOOLS) compiled ## fail when a hit got dearer than benchmarks/guard.jso
 soak: $(TOOLS) ## the full-length kill, outage and figure runs; takes an hour
 	$(BIN)/python -m pytest -m soak --timeout=7200
 
-bench: $(BENCH) compiled ## measure edge, forwarder, enrichment and the whole way (wrk to ClickHouse); results go to benchmarks/results
+bench: $(BENCH) compiled ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks
 
 clean: ## remove what was built, data of the demo included
