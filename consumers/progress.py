@@ -67,6 +67,10 @@ class Client(Protocol):
         """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
         ...
 
+    def stream(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> Iterator[list[_T]]:
+        """Yield the rows of a query as `read` returns them, some at a time, as they come."""
+        ...
+
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
         """Insert rows as one block under a deduplication token."""
         ...
@@ -93,6 +97,14 @@ class TimedClient:
         """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
         return self._timed("query", lambda: self._client.read(sql, parameters, kind))
 
+    def stream(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> Iterator[list[_T]]:
+        """Yield the rows of a query, some at a time; its time is until the last one, with what is done meanwhile."""
+        began_s = self._clock_s()
+        try:
+            yield from self._client.stream(sql, parameters, kind)
+        finally:
+            self._note("query", self._clock_s() - began_s)
+
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
         """Insert rows as one block under a deduplication token."""
         self._timed("insert", lambda: self._client.insert(table, rows, token=token))
@@ -106,9 +118,11 @@ class TimedClient:
         try:
             return action()
         finally:
-            took_s = self._clock_s() - began_s
-            self.seconds[call] += took_s
-            self.counts[call][bisect_left(BUCKETS_S, took_s)] += 1
+            self._note(call, self._clock_s() - began_s)
+
+    def _note(self, call: str, took_s: float) -> None:
+        self.seconds[call] += took_s
+        self.counts[call][bisect_left(BUCKETS_S, took_s)] += 1
 
 
 class ProgressMetrics(Collector):

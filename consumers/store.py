@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from consumers.batch import Batch, Loaded
 from consumers.batch_rules import BatchRules
@@ -20,6 +22,24 @@ class Resume(NamedTuple):
     batch_last: int | None
 
 
+class Place(NamedTuple):
+    """A partition before an offset, by a rule; wanted are the sessions that end at or after `ended_after_ms`."""
+
+    partition: int
+    before: int
+    rule: SessionRule
+    ended_after_ms: int
+
+
+class SessionRow(msgspec.Struct, array_like=True, gc=False):
+    """A session as `events` has it: `packed` is its JSON, see schemas.session.Session."""
+
+    partition: int
+    site: str
+    visitor: int
+    packed: msgspec.Raw
+
+
 class Store(Protocol):
     """The tables `events`, `rejected`, `batches` and `batch_rules`, as one partition's worker sees them.
 
@@ -30,20 +50,17 @@ class Store(Protocol):
         """Return the state that the partition's batches before offset `before` left; `batch_last` is of all batches."""
         ...
 
-    def sessions(
-        self,
-        partition: int,
-        before: int,
-        rule: SessionRule,
-        *,
-        ended_after_ms: int | None = None,
-        visitors: Iterable[VisitorKey] = (),
-    ) -> list[tuple[VisitorKey, Session]]:
-        """Return sessions, whole, as the partition's events before offset `before` make them.
+    def all_sessions(self, places: Sequence[Place]) -> Iterator[SessionRow]:
+        """Yield sessions, whole, as partitions' events before their offsets make them; in memory are few at a time.
 
-        With `ended_after_ms` all that end at or after it; otherwise all of the `visitors`. `rule` says how many ids
-        each knows, and how far back one may reach.
+        A place's `rule` says how many ids each knows, and how far back one may reach.
         """
+        ...
+
+    def sessions(
+        self, partition: int, before: int, rule: SessionRule, visitors: Iterable[VisitorKey]
+    ) -> list[tuple[VisitorKey, Session]]:
+        """Return all sessions of visitors, as the partition's events before offset `before` make them; ids as above."""
         ...
 
     def replayed(self, partition: int, before: int, names: AbstractSet[str]) -> set[str]:

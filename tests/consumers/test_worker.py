@@ -9,8 +9,9 @@ from support.worker_box import RULES, Box, Log, Store, hits, raise_next
 
 from consumers.log_reader.port import FencedError, Registered
 from consumers.metrics import WorkerCounters, WorkerMetrics
+from consumers.recovery import CONTRADICTIONS_MAX
 from consumers.rules import Rules
-from consumers.worker import CONTRADICTIONS_MAX, Worker
+from consumers.worker import Worker
 from schemas.errors import FatalError, RetryError
 from schemas.limits import Limits
 
@@ -207,6 +208,89 @@ def test_two_partitions_are_apart_and_one_that_fails_holds_up_no_other():
     box.log.fail["register"] = [RetryError("x")] * 99
     box.step(4)
     assert [(row["log_partition"], row["spool_id"]) for row in box.clickhouse.rows("events")] == [(1, 2)] * 3
+
+
+def three_partitions(box):
+    """Give a box three partitions of three hits each."""
+    for partition in (1, 2):
+        other = Log([hit(seq, spool=partition + 1, visitor=partition) for seq in range(6)], calls=box.calls)
+        other.partition = partition
+        box.logs.append(other)
+    return box
+
+
+def successor_of(first):
+    """A box that is assigned another one's partitions, with their last batches loaded."""
+    box = Box([], clickhouse=first.clickhouse)
+    box.logs = []
+    for log in first.logs:
+        again = Log([], log.registered, box.calls)
+        again.partition, again.records = log.partition, log.records
+        box.logs.append(again)
+    return box
+
+
+def read_places(box, fail=()):
+    """Write down for which partitions sessions are read, and fail in the middle as `fail` says."""
+    read, whole, failures = [], box.store.all_sessions, list(fail)
+
+    def all_sessions(places):
+        read.append([place.partition for place in places])
+        for row in whole(places):
+            yield row
+            if failures:
+                raise failures.pop()
+
+    box.store.all_sessions = all_sessions
+    return read
+
+
+def test_sessions_of_all_partitions_that_are_taken_over_are_read_together():
+    first = three_partitions(Box(hits(6)))
+    first.step(2)
+    box = successor_of(first)
+    read = read_places(box)
+    box.step(9)
+    assert read == [[0, 1, 2]]
+    rows = box.clickhouse.rows("events")
+    assert len(rows) == 18
+    assert len({row["session_id"] for row in rows}) == 3, "each visitor's session goes on"
+
+
+def test_a_reading_that_fails_midway_is_done_again_and_counts_nothing_twice():
+    first = three_partitions(Box(hits(6)))
+    first.step(2)
+    box = successor_of(first)
+    read = read_places(box, [RetryError("broken off"), RetryError("again")])
+    box.step(12)
+    assert read == [[0, 1, 2]] * 3
+    assert box.worker.counters.retries == 6
+    assert [len(worker._state) for worker in box.worker._partitions.values()] == [1, 1, 1]
+    assert len({row["session_id"] for row in box.clickhouse.rows("events")}) == 3
+
+
+def test_a_partition_that_is_late_to_find_where_it_goes_on_holds_up_no_other():
+    first = three_partitions(Box(hits(6)))
+    first.step(2)
+    box = successor_of(first)
+    box.logs[1].fail["fetch"] = [RetryError("not yet")]
+    read = read_places(box)
+    box.step(9)
+    assert read == [[0, 2], [1]]
+    assert len(box.clickhouse.rows("events")) == 18
+
+
+def test_a_partition_that_is_lost_while_it_waits_for_its_sessions_is_given_up():
+    first = three_partitions(Box(hits(6)))
+    first.step(2)
+    box = successor_of(first)
+    read = read_places(box, [RetryError("broken off")])
+    box.step()
+    box.logs[0].over = True
+    box.step(9)
+    assert read == [[0, 1, 2], [1, 2]]
+    assert box.worker.counters.fenced == 1
+    assert len(box.clickhouse.rows("events")) == 15
 
 
 def test_run_waits_when_there_is_nothing_and_gives_back_what_it_has():

@@ -7,7 +7,7 @@ in memory. Who acts when is round robin, or drawn.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle, groupby
 from pathlib import Path
@@ -70,6 +70,11 @@ class SimulatedClient:
     def read(self, text: str, parameters: dict[str, Any], kind: Any) -> list[Any]:
         self._chaos.point("query", retry=True)
         return self._clickhouse.read(text, parameters, kind)
+
+    def stream(self, text: str, parameters: dict[str, Any], kind: Any) -> Iterator[list[Any]]:
+        self._chaos.point("query", retry=True)
+        yield from self._clickhouse.stream(text, parameters, kind)
+        self._chaos.point("rows", retry=True)
 
     def command(self, text: str) -> None:
         self._chaos.point("command", retry=True)
