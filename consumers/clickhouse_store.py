@@ -79,6 +79,17 @@ SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches
 WHERE topic = {topic:String} AND log_partition = {partition:UInt32}
   AND batch_first = {first:UInt64} AND batch_last = {last:UInt64}"""
 
+# Any table of ours may be the fullest: the view's targets, and `batches`, get a part from each batch as well.
+_PARTS = """
+SELECT max(parts) FROM
+(
+    SELECT count() AS parts FROM {parts}
+    WHERE active AND database = {database:String} GROUP BY hostName(), table, partition_id
+)"""
+_PARTS_OF_SERVER = "system.parts"
+_PARTS_OF_CLUSTER = "clusterAllReplicas('{cluster}', system.parts)"
+_DATABASE = "SELECT currentDatabase()"  # on a cluster's other hosts it is another one's
+
 _RULES = "SELECT rules FROM batch_rules WHERE name = {name:String}"
 
 # A replay is rare, and its hit may be of any time: this reads the partition's ids whole.
@@ -148,6 +159,10 @@ class ClickHouseStore:
     def __init__(self, client: Client, cluster: str = "") -> None:
         self._client = client
         self._kept: set[str] = set()
+        self._database = ""
+        self._count_parts = _PARTS.replace(
+            "{parts}", _PARTS_OF_CLUSTER.format(cluster=cluster) if cluster else _PARTS_OF_SERVER
+        )
         self._forget = _FORGET_ON_CLUSTER.format(cluster=cluster) if cluster else _FORGET
 
     def resume(self, topic: str, partition: int, before: int) -> Resume:
@@ -216,6 +231,11 @@ class ClickHouseStore:
         """Return the rules that were kept under a name, None where there are none that this release can read."""
         found = self._client.query(_RULES, {"name": name})
         return BatchRules.from_text(found[0][0]) if found else None
+
+    def parts(self) -> int:
+        """Return how many active parts the fullest partition of a table has, on the host that has most."""
+        self._database = self._database or str(self._client.query(_DATABASE)[0][0])
+        return int(self._client.query(self._count_parts, {"database": self._database})[0][0])
 
     def counted(self, batch: Batch) -> int:
         """Return how many of a batch's records `batches` counts: all of them once the whole batch is loaded."""

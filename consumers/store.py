@@ -43,6 +43,8 @@ class SessionRow(msgspec.Struct, array_like=True, gc=False):
 class Store(Protocol):
     """The tables `events`, `rejected`, `batches` and `batch_rules`, as one partition's worker sees them.
 
+    `load` and `heal` may be called in several threads at once, for different partitions.
+
     Everything raises schemas.errors.RetryError when it may be tried again, FatalError when that cannot help.
     """
 
@@ -76,6 +78,10 @@ class Store(Protocol):
 
     def rules(self, name: str) -> BatchRules | None:
         """Return the rules that were kept under a name, None where there are none that this release can read."""
+        ...
+
+    def parts(self) -> int:
+        """Return how many active parts the fullest partition of a table has, on the host that has most."""
         ...
 
     def counted(self, batch: Batch) -> int:

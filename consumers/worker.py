@@ -4,7 +4,8 @@
   here without an insert.
 - Whoever is assigned a partition re-forms exactly the registered batch, by the rules it was registered under, and loads
   it under the same token.
-- Registering the next batch acknowledges this one, so it happens only after `load` returned.
+- Registering the next batch acknowledges this one, so it happens only after `load` returned. Meanwhile other partitions
+  are at work, and the next batch gathers.
 - Rejected records go to the dead letter, where there is one, before any row of their batch is inserted.
 - State is rebuilt from `events` and `batches` before the registered batch, never saved.
 - Rules change between two batches only: what was registered under others is loaded by these first. Then the state is
@@ -15,18 +16,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Event as ThreadEvent
 
 import msgspec
 
 from consumers.batch import Batch, Loaded, Prepared
+from consumers.batch_pace import BatchLimits, Gathered, is_due
 from consumers.batch_rules import BatchRules
 from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
 from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
+from consumers.inserts import Inserts
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
 from consumers.metrics import WorkerCounters
 from consumers.pipeline import finish, lookups, prepare, replayed_names
+from consumers.pressure import Gauge
 from consumers.progress import Progress
 from consumers.recovery import Found, Recovery, rebuild
 from consumers.rules import Rules
@@ -55,9 +60,7 @@ class WorkerRules(msgspec.Struct, frozen=True):
     rules: Rules
     session: SessionRule
     session_keep_ms: int
-    batch_rows_max: int
-    batch_bytes_max: int
-    batch_age_s_max: float
+    batch: BatchLimits
     recovery_age_ms_max: int
     networks: Networks = UNKNOWN_NETWORKS
     refresh: Callable[[], None] = nothing_to_refresh
@@ -78,6 +81,8 @@ class PartitionWorker:
         clock_s: Callable[[], float],
         counters: WorkerCounters,
         *,
+        gauge: Gauge,
+        inserts: Inserts,
         dead_letter: DeadLetter | None = None,
     ) -> None:
         self.log = log
@@ -90,6 +95,8 @@ class PartitionWorker:
         self._clock_s = clock_s
         self._counters = counters
         self._dead_letter = dead_letter
+        self._gauge = gauge
+        self._inserts = inserts
         self.found: Found | None = None
         self._recovery = Recovery(log, store)
         self._marks: Marks | None = None
@@ -103,6 +110,7 @@ class PartitionWorker:
         self._prepared: list[Prepared] | None = None
         self._loaded: Loaded | None = None
         self._buried = False
+        self._insert: Future[float] | None = None
 
     def step(self) -> bool:
         """Do what is next; return whether there was anything. Raises RetryError, FencedError, FatalError."""
@@ -115,8 +123,7 @@ class PartitionWorker:
             return True
         if self._batch is None and not self._form():
             return False
-        self._load()
-        return True
+        return self._load()
 
     def go_by(self, rules: WorkerRules) -> None:
         """Go by these rules from the next batch on that is not registered yet."""
@@ -152,7 +159,7 @@ class PartitionWorker:
         self._store.keep_rules(todays)
         if self._before is not None:
             return self._recovery.again(todays, self._before)
-        return self._recovery.find(todays, rules.batch_rows_max, rules.batch_bytes_max)
+        return self._recovery.find(todays, rules.batch.rows_max, rules.batch.bytes_max)
 
     def _form(self) -> bool:
         """Gather records; when they are enough or old enough, register them as the next batch.
@@ -170,24 +177,25 @@ class PartitionWorker:
         return True
 
     def _gather(self) -> bool:
-        """Fetch what there is; return whether it makes a batch."""
-        rules = self._rules
+        """Fetch what there is; return whether it makes a batch. While one is being loaded it makes none."""
+        limits = self._rules.batch
         now_s = self._clock_s()
-        room = rules.batch_rows_max - len(self._records)
-        fresh = self.log.fetch(room, max(rules.batch_bytes_max - self._bytes, 1))
+        room, bytes_room = limits.rows_max - len(self._records), limits.bytes_max - self._bytes
+        fresh = self.log.fetch(room, bytes_room) if room > 0 and bytes_room > 0 else ()
         if not self._records:
             if not fresh:
                 return False
             self._since_s = now_s
         self._records += fresh
         self._bytes += sum(len(record.value) for record in fresh)
-        full = len(self._records) >= rules.batch_rows_max or self._bytes >= rules.batch_bytes_max
-        return full or now_s - self._since_s >= rules.batch_age_s_max
+        gathered = Gathered(len(self._records), self._bytes, now_s - self._since_s)
+        return self._insert is None and is_due(gathered, self._gauge.read(now_s), limits)
 
     def _now_ms(self) -> int:
         return int(self._clock_s() * 1000)
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        """Do the next of a batch's steps, up to its being loaded; return False while ClickHouse is at it."""
         batch, marks = self._batch, self._marks
         if batch is None or marks is None:
             raise AssertionError("a batch is loaded after it was formed, with its partition's marks")
@@ -205,13 +213,22 @@ class PartitionWorker:
         if self._dead_letter and self._loaded.rejected and not self._buried:
             self._dead_letter.put(letters(batch, self._loaded.rejected))
             self._buried = True
-        old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
-        load = self._store.heal if old else self._store.load
-        load(batch, self._loaded)
+        if self._insert is None:
+            old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
+            load = self._store.heal if old else self._store.load
+            self._insert = self._inserts.start(load, batch, self._loaded)
+            if self._insert is None:
+                return False
+        if not self._insert.done():
+            self._gather()
+            return False
+        insert, self._insert = self._insert, None
+        self._gauge.note(self.log.partition, insert.result(), self._clock_s())
         self._counters.count(batch, self._loaded)
         self._batch = self._prepared = self._loaded = None
         self._buried = False
         self._before = batch.last + 1
+        return True
 
 
 class Worker:
@@ -225,6 +242,7 @@ class Worker:
         clock_s: Callable[[], float],
         counters: WorkerCounters | None = None,
         *,
+        inserts: Inserts | None = None,
         dead_letter: DeadLetter | None = None,
     ) -> None:
         self.counters = counters or WorkerCounters()
@@ -233,17 +251,21 @@ class Worker:
         self._store = store
         self._rules = self._todays = rules
         self._clock_s = clock_s
+        self._gauge = Gauge(store)
+        self._inserts = inserts or Inserts()
         self._dead_letter = dead_letter
         self._partitions: dict[int, PartitionWorker] = {}
+        self._turn = 0
 
     def run(self, stop: ThreadEvent) -> None:
         """Work until `stop` is set. Raises FatalError when trying again cannot help."""
         try:
             while not stop.is_set():
-                if not self.step():
+                if not self.step() and not self._inserts.wait(IDLE_WAIT_S):
                     self._reader.wait(IDLE_WAIT_S)
-                self.progress.watch(self._partitions.values(), self._clock_s())
+                self.progress.watch(self._partitions.values(), self._clock_s(), self._gauge.parts)
         finally:
+            self._inserts.close()
             self._reader.close()
 
     def go_by(self, rules: WorkerRules) -> None:
@@ -262,7 +284,7 @@ class Worker:
             for worker in self._partitions.values():
                 worker.go_by(todays)
         busy = False
-        for worker in self._assigned():
+        for worker in self._in_turn(self._assigned()):
             now_s = self._clock_s()
             if worker.over or now_s < worker.retry_at_s or (worker.found and not worker.log.over):
                 continue
@@ -277,6 +299,14 @@ class Worker:
                 logger.warning("partition %d is no longer ours: %s", worker.log.partition, error)
         self._read_sessions()
         return busy
+
+    def _in_turn(self, workers: list[PartitionWorker]) -> list[PartitionWorker]:
+        """Return them in the order of this step: where ClickHouse takes few batches, each is the first at times."""
+        if self._gauge.known() < self._rules.batch.parts_max:
+            return workers
+        self._turn += 1
+        first = self._turn % max(len(workers), 1)
+        return workers[first:] + workers[:first]
 
     def _read_sessions(self) -> None:
         """Give the partitions that found where they go on their sessions, read with one query."""
@@ -315,6 +345,13 @@ class Worker:
         for key, log in current.items():
             if key not in self._partitions:
                 self._partitions[key] = PartitionWorker(
-                    log, self._store, self._rules, self._clock_s, self.counters, dead_letter=self._dead_letter
+                    log,
+                    self._store,
+                    self._rules,
+                    self._clock_s,
+                    self.counters,
+                    gauge=self._gauge,
+                    inserts=self._inserts,
+                    dead_letter=self._dead_letter,
                 )
         return list(self._partitions.values())

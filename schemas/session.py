@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-NO_CAMPAIGN = ("",) * 7
+NO_CAMPAIGN: tuple[str, ...] = ("",) * 7  # of no fixed length: compiled, those are values without identity
 EventKeys = tuple[str, ...] | dict[str, None]
 
 

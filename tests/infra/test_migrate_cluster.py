@@ -13,7 +13,8 @@ from consumers.clickhouse_store import ClickHouseStore
 from infra.cluster_ddl import WINDOW_S, clustered, everywhere
 from infra.migrate import _TABLE, DIRECTORY, migrate, read, set_durability
 from schemas.errors import FatalError
-from schemas.settings import SettingsError, load
+from schemas.settings import load
+from schemas.settings_error import SettingsError
 
 PATH = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 WINDOW = f"replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = {WINDOW_S}"

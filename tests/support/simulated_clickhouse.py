@@ -73,6 +73,7 @@ class SimulatedClickHouse:
     def __init__(self, window: int = WINDOW) -> None:
         names = ("events", "rejected", "batches", "session_parts", "batch_rules")
         self.tables = {name: Table(window) for name in names}
+        self.parts = 1
 
     def rows(self, table: str) -> list[Row]:
         """Return a table's rows."""
@@ -113,6 +114,8 @@ class SimulatedClickHouse:
             sql._VIEW: lambda _: [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)],
             sql._COUNTED: self._counted,
             sql._RULES: self._rules,
+            sql._DATABASE: lambda _: [("simulated",)],
+            sql._PARTS.replace("{parts}", sql._PARTS_OF_SERVER): lambda _: [(self.parts,)],
         }
         if text in answers:
             return answers[text](given)
