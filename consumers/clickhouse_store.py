@@ -151,7 +151,7 @@ class Client(Protocol):
 
 
 class ClickHouseStore:
-    """Fills the port `consumers.store.Store` over one client; used by one worker thread.
+    """Fills the port `consumers.store.Store` over one client.
 
     `cluster` is the name of the ClickHouse cluster that has the tables, "" on a single server.
     """
@@ -160,7 +160,7 @@ class ClickHouseStore:
         self._client = client
         self._kept: set[str] = set()
         self._database = ""
-        self._count_parts = _PARTS.replace(
+        self.count_parts = _PARTS.replace(
             "{parts}", _PARTS_OF_CLUSTER.format(cluster=cluster) if cluster else _PARTS_OF_SERVER
         )
         self._forget = _FORGET_ON_CLUSTER.format(cluster=cluster) if cluster else _FORGET
@@ -235,7 +235,7 @@ class ClickHouseStore:
     def parts(self) -> int:
         """Return how many active parts the fullest partition of a table has, on the host that has most."""
         self._database = self._database or str(self._client.query(_DATABASE)[0][0])
-        return int(self._client.query(self._count_parts, {"database": self._database})[0][0])
+        return int(self._client.query(self.count_parts, {"database": self._database})[0][0])
 
     def counted(self, batch: Batch) -> int:
         """Return how many of a batch's records `batches` counts: all of them once the whole batch is loaded."""
