@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 5.0
 IDLE_WAIT_S = 0.05
+PAUSE_S = 0.05  # where no batch is due, records are taken some at a time: one by one each would cost more
 
 
 def nothing_to_refresh() -> None:
@@ -263,6 +264,7 @@ class Worker:
             while not stop.is_set():
                 if not self.step() and not self._inserts.wait(IDLE_WAIT_S):
                     self._reader.wait(IDLE_WAIT_S)
+                    stop.wait(PAUSE_S)
                 self.progress.watch(self._partitions.values(), self._clock_s(), self._gauge.parts)
         finally:
             self._inserts.close()
