@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 PARTS_SHARE_CROWDED = 0.125  # of `parts_max`: from here on a batch gathers as long as it may
-INSERT_SHARE_MAX = 0.25  # of the time in which a batch gathers: so long may a worker's inserts take together
+INSERT_SHARE_MAX = 0.05  # of the time in which a batch gathers: so long may a worker's inserts take together
 
 
 class BatchLimits(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Event as ThreadEvent
@@ -89,6 +90,7 @@ class PartitionWorker:
         self.log = log
         self.over = False
         self.retry_at_s = 0.0
+        self.waits_since_s = math.inf  # for its turn to load
         self.backoff_s = BACKOFF_S_MIN
         self._store = store
         self._rules = rules
@@ -219,7 +221,9 @@ class PartitionWorker:
             load = self._store.heal if old else self._store.load
             self._insert = self._inserts.start(load, batch, self._loaded)
             if self._insert is None:
+                self.waits_since_s = min(self.waits_since_s, self._clock_s())
                 return False
+            self.waits_since_s = math.inf
         if not self._insert.done():
             self._gather()
             return False
@@ -303,12 +307,16 @@ class Worker:
         return busy
 
     def _in_turn(self, workers: list[PartitionWorker]) -> list[PartitionWorker]:
-        """Return them in the order of this step: where ClickHouse takes few batches, each is the first at times."""
-        if self._gauge.known() < self._rules.batch.parts_max:
-            return workers
-        self._turn += 1
-        first = self._turn % max(len(workers), 1)
-        return workers[first:] + workers[:first]
+        """Return them in the order of this step, so that none is passed over for ever.
+
+        Who has waited longest for its turn to load is first. Where ClickHouse takes few batches at all, each is the
+        first at times.
+        """
+        if self._gauge.known() >= self._rules.batch.parts_max:
+            self._turn += 1
+            first = self._turn % max(len(workers), 1)
+            workers = workers[first:] + workers[:first]
+        return sorted(workers, key=lambda worker: worker.waits_since_s)
 
     def _read_sessions(self) -> None:
         """Give the partitions that found where they go on their sessions, read with one query."""

@@ -30,10 +30,10 @@ gathers = st.builds(Gathered, st.integers(0, 10**6), st.integers(0, 1 << 31), st
         (Pressure(parts=60), 1.6),
         (Pressure(parts=75), 2.0),
         (Pressure(parts=599), 2.0),
-        (Pressure(inserts_s=0.06), 0.25),
-        (Pressure(inserts_s=0.25), 1.0),
+        (Pressure(inserts_s=0.012), 0.25),
+        (Pressure(inserts_s=0.05), 1.0),
         (Pressure(inserts_s=30), 2.0),
-        (Pressure(parts=30, inserts_s=0.25), 1.0),
+        (Pressure(parts=30, inserts_s=0.05), 1.0),
     ],
 )
 def test_a_batch_gathers_longer_the_more_clickhouse_has_to_do(pressure, age_s):

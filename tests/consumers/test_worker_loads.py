@@ -4,7 +4,7 @@ from concurrent.futures import Future
 
 import msgspec
 import pytest
-from support.simulated_hits import records
+from support.simulated_hits import hit, records
 from support.worker_box import RULES, Box, hits, three_partitions
 
 from consumers.batch_pace import BatchLimits
@@ -103,6 +103,20 @@ def test_a_batch_whose_turn_it_is_not_waits_with_its_rows():
         inserts.end()
         box.step(3)
     assert len(box.clickhouse.rows("events")) == 18
+
+
+def test_who_has_waited_longest_loads_next():
+    box = three_partitions(Box())
+    for number, log in enumerate(box.logs):
+        log.records = records([hit(seq, spool=number + 1) for seq in range(9)])
+    inserts = slow_box(box, at_once_max=1)
+    box.step(3)
+    order = []
+    for _ in range(9):
+        order += [partition for partition, _, _ in inserts.places()]
+        inserts.end()
+        box.step(1)
+    assert order == [0, 1, 2] * 3
 
 
 def test_a_fatal_error_of_an_insert_ends_the_worker():
