@@ -75,10 +75,12 @@ def await_answer(port: int) -> None:
 
 
 @contextmanager
-def process(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on the servers' core, and end it with all that it started."""
-    pinned = ["taskset", "-c", str(SERVER_CORE), *command]
-    started = subprocess.Popen(pinned, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
+def process(
+    command: list[str], *, core: int | None = SERVER_CORE, **options: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on a core (None: on all), and end it with all that it started."""
+    placed = command if core is None else ["taskset", "-c", str(core), *command]
+    started = subprocess.Popen(placed, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:
         yield started
     finally:
