@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import bench_edge, bench_enrich, bench_forward, bench_reports
+from benchmarks import bench_edge, bench_edge_limits, bench_enrich, bench_forward, bench_reports, bench_server_events
 
-sys.exit(bench_edge.main() or bench_enrich.main() or bench_forward.main() or bench_reports.main())
+PARTS = (bench_edge, bench_edge_limits, bench_forward, bench_enrich, bench_server_events, bench_reports)
+
+sys.exit(next((code for code in (part.main() for part in PARTS) if code), 0))

@@ -16,14 +16,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 import uvloop
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from benchmarks.wrk import CLIENT_CORE
 from ingest.collector import run
 from ingest.counters import Counters
 from ingest.http_response import PIXEL
@@ -33,6 +36,8 @@ SERVER_CORE = 0
 START_S_MAX = 20.0
 PARTITIONS = 12
 ANSWER_S_MAX = 10.0
+COUNTS = "counts.json"
+FORWARDER_ROOM = {"HITSTREAM_LOG_BYTES_MAX": str(64 << 30)}  # nobody loads what it writes
 
 NGINX_CONF = """
 worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/error.log; user {user};
@@ -47,12 +52,37 @@ http {{
 
 
 class Server(NamedTuple):
-    """A running server: the processes that count, and when hits that it answered have arrived (None: at once)."""
+    """A running server: the processes that count, and when hits that it answered have arrived (None: at once).
+
+    `counts` is the file where the process writes its counters when it is asked to (`counts_of`).
+    """
 
     name: str
     port: int
     pids: list[int]
     settled: Callable[[int], bool] | None = None
+    counts: Path | None = None
+
+
+def counts_of(server: Server) -> dict[str, int]:
+    """Return a collector's or a timed echo's counters as they stand now (`Counters.as_dict`). Raises TimeoutError."""
+    if server.counts is None:
+        raise AssertionError(f"{server.name} counts nothing")
+    server.counts.unlink(missing_ok=True)
+    os.kill(server.pids[0], signal.SIGUSR1)
+    deadline = time.monotonic() + ANSWER_S_MAX
+    while not server.counts.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{server.name} does not write its counters")
+        time.sleep(0.01)
+    found: dict[str, int] = orjson.loads(server.counts.read_bytes())
+    return found
+
+
+def _write_counts(counters: Counters, path: Path) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(orjson.dumps(counters.as_dict()))
+    fresh.rename(path)
 
 
 def free_port() -> int:
@@ -78,7 +108,7 @@ def await_answer(port: int) -> None:
 def process(
     command: list[str], *, core: int | None = SERVER_CORE, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a core (None: on all), and end it with all that it started."""
+    """Run a program on a core, the servers' one unless told otherwise (None: on all); end it with all it started."""
     placed = command if core is None else ["taskset", "-c", str(core), *command]
     started = subprocess.Popen(placed, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:
@@ -121,7 +151,7 @@ def inherited(name: str, arguments: list[str], **environment: str) -> Iterator[S
 def collector(root: Path, **environment: str) -> Iterator[Server]:
     """Run one collector process on its own spool in `root`; `environment` are settings beside the defaults."""
     with inherited("hitstream", ["collector", str(root)], **environment) as server:
-        yield server
+        yield server._replace(counts=root / COUNTS)
 
 
 @contextmanager
@@ -129,6 +159,23 @@ def echo() -> Iterator[Server]:
     """Run bare uvloop: every read is answered with the pixel's bytes, and looked at by nobody."""
     with inherited("bare uvloop echo", ["echo", "-"]) as server:
         yield server
+
+
+@contextmanager
+def timed_echo(root: Path) -> Iterator[Server]:
+    """Run the bare echo with the collector's way of timing: reads of a tick gathered, then answered, then counted."""
+    root.mkdir()
+    with inherited("bare uvloop echo", ["timed", str(root)]) as server:
+        yield server._replace(counts=root / COUNTS)
+
+
+@contextmanager
+def forwarder_of(root: Path) -> Iterator[None]:
+    """Run the forwarder that takes a collector's hits to local partitions, on the other core."""
+    environment = child_environment(HITSTREAM_DATA_DIR=str(root), HITSTREAM_ADMIN_PORT="0", **FORWARDER_ROOM)
+    command = [str(Path(sys.executable).with_name("hitstream")), "forward"]
+    with process(command, core=CLIENT_CORE, env=environment, stderr=subprocess.DEVNULL):
+        yield
 
 
 @contextmanager
@@ -204,9 +251,19 @@ class Arrived:
 
 
 def make_topic(kafka: str, topic: str) -> None:
-    """Make a topic and wait for it."""
+    """Make a topic and wait until the broker leads all its partitions; raises KafkaException when it never does."""
     admin = AdminClient({"bootstrap.servers": kafka})  # must live until the answer has come
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(ANSWER_S_MAX)
+    deadline = time.monotonic() + ANSWER_S_MAX
+    while True:
+        try:
+            Arrived(kafka, topic)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 class EchoProtocol(asyncio.Protocol):
@@ -222,25 +279,77 @@ class EchoProtocol(asyncio.Protocol):
         self._write(PIXEL)
 
 
-async def _echo(sock: socket.socket) -> None:
+class TimedEcho:
+    """What the connections of a timed echo share: this tick's reads, and the counters."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._handles: list[int] = []
+        self._arrived_ns = 0
+        self._call_soon = asyncio.get_running_loop().call_soon
+
+    def take(self, handle: int) -> None:
+        """Take a read; it is answered when the tick's reads are here."""
+        if not self._handles:
+            self._arrived_ns = time.perf_counter_ns()
+            self._call_soon(self._answer)
+        self._handles.append(handle)
+
+    def _answer(self) -> None:
+        handles, self._handles = self._handles, []
+        for handle in handles:
+            with suppress(OSError):  # closed meanwhile
+                os.write(handle, PIXEL)
+        self._counters.handled(len(handles), time.perf_counter_ns() - self._arrived_ns)
+
+
+class TimedEchoProtocol(asyncio.Protocol):
+    """One connection of it."""
+
+    def __init__(self, echo: TimedEcho) -> None:
+        self._take = echo.take
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way to answer."""
+        self._handle = os.dup(transport.get_extra_info("socket").fileno())
+
+    def data_received(self, data: bytes) -> None:
+        """Take a read."""
+        del data
+        self._take(self._handle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Close the handle."""
+        del exc
+        os.close(self._handle)
+
+
+async def _echo(sock: socket.socket, counts: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(EchoProtocol, sock=sock, backlog=4096)
+    protocol: Callable[[], asyncio.Protocol] = EchoProtocol
+    if counts is not None:
+        counters = Counters()
+        loop.add_signal_handler(signal.SIGUSR1, _write_counts, counters, counts)
+        protocol = partial(TimedEchoProtocol, TimedEcho(counters))
+    server = await loop.create_server(protocol, sock=sock, backlog=4096)
     await stop.wait()
     server.close()
 
 
 def main() -> int:
-    """Be the server that the arguments name: `collector ROOT FD` or `echo - FD`."""
+    """Be the server that the arguments name: `collector ROOT FD`, `timed ROOT FD` or `echo - FD`."""
     kind, root, handle = sys.argv[1:]
-    if kind == "echo":
-        uvloop.run(_echo(socket.socket(fileno=int(handle))))
+    counts = Path(root) / COUNTS
+    if kind != "collector":
+        uvloop.run(_echo(socket.socket(fileno=int(handle)), counts if kind == "timed" else None))
         return 0
 
     def begin(stop: asyncio.Event, counters: Counters) -> None:
-        del counters
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, _write_counts, counters, counts)
 
     settings = load(data_dir=Path(root), collectors=1, spool_bytes_max=64 << 30)
     return run(settings, int(handle), Path(root) / "spool", begin=begin)

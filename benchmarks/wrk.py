@@ -83,7 +83,7 @@ def drive(  # noqa: PLR0913  what to load, how hard, and when it is over
 
 
 def _quantile(text: str, percent: str) -> float:
-    match = re.search(rf"^\s*{percent}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
+    match = re.search(rf"^\s*{percent}%\s+([\d.]+)(us|ms|s)\s*$", text, re.MULTILINE)
     if match is None:
         raise SystemExit(f"wrk printed no {percent} % latency:\n{text}")
     return float(match[1]) * LATENCY_MS[match[2]]

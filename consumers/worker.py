@@ -109,8 +109,7 @@ class PartitionWorker:
             self._marks = None
         if self._marks is None:
             self._recover()
-            if self._batch is None:
-                return True  # else it is loaded at once: other partitions' recovery may outlast the assignment
+            return True
         if self._batch is None and not self._form():
             return False
         self._load()
@@ -307,8 +306,12 @@ class Worker:
             self._reader.close()
 
     def go_by(self, rules: WorkerRules) -> None:
-        """Go by these rules from each partition's next batch on. May be called from another thread."""
+        """Go by these rules from the next step on, and from each partition's next batch. Callable in any thread."""
         self._todays = rules
+
+    def goes_by(self, rules: WorkerRules) -> bool:
+        """Whether what arrives from now on is judged by these rules. Callable in any thread."""
+        return self._rules is rules
 
     def step(self) -> bool:
         """Let every assigned partition do its next step; return whether any had one."""

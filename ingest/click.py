@@ -76,7 +76,7 @@ class Clicks:
         plain = _found(target.url())
         if request.method == b"HEAD":
             return Taken(302, plain, plain, [])
-        cookie, address, proto, common, _, _, signals = self._heads.fields_of(request)
+        cookie, address, proto, common, _, _, signals, _ = self._heads.fields_of(request)
         ip = self._addresses.member(peer.host, address) if peer.trusted else peer.ip_member
         members = ip + common
         click_id = secrets.token_hex(CLICK_ID_BYTES)

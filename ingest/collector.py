@@ -22,6 +22,7 @@ import uvloop
 
 from ingest.cookieless import DailySalts
 from ingest.counters import Counters
+from ingest.event_head import EventHeads
 from ingest.group_commit import GroupCommit
 from ingest.http_protocol import Connection, Edge, TimeLimits
 from ingest.http_strict import HttpLimits
@@ -60,11 +61,13 @@ class Collector:
             disk=settings.sync == "disk",
         )
         proxied = bool(settings.trusted_proxies)
-        heads = PixelHeads(settings.pixel_path, settings.client_address_header, limits, proxied=proxied)
+        header = settings.client_address_header
+        heads = PixelHeads(settings.pixel_path, header, limits, proxied=proxied)
+        event_heads = EventHeads(settings.events_path, header, limits, proxied=proxied)
         self._salts = salts
         self._data_dir = settings.data_dir
         self._routes = Routes(settings, self._group, counters, heads, self.daily_salts)
-        self.edge = Edge(self._group, self._routes, heads, counters)
+        self.edge = Edge(self._group, self._routes, heads, event_heads, counters)
         self.edge.limit(limits, TimeLimits(*times, self._sweep_s), settings.connections_max)
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None

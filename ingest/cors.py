@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from schemas.site import Site
 
 PREFLIGHT_MAX_AGE_S = 7200
+ORIGINS_CACHED_MAX = 1024
+ORIGIN_BYTES_MAX = 400  # longer than any that has the form; the cache holds none of these
 VARY = b"Vary: Origin\r\n"
 
 _ORIGIN = re.compile(rb"null|[A-Za-z][A-Za-z0-9+.-]{0,31}://[A-Za-z0-9._~%\-\[\]:]{1,300}").fullmatch
@@ -34,10 +37,11 @@ class Cors:
         self._any = not sites or not all(site.domains for site in sites.values())
         self._ends = tuple(f".{domain}".encode() for site in sites.values() for domain in site.domains)
         self._origins = frozenset(origin.encode() for site in sites.values() for origin in site.origins)
+        self._allows = lru_cache(ORIGINS_CACHED_MAX)(self._decide)
 
     def answer_lines(self, origin: bytes | None) -> bytes:
         """Return the header lines that every answer to a POST carries."""
-        if origin is None or not self._allows(origin):
+        if origin is None or len(origin) > ORIGIN_BYTES_MAX or not self._allows(origin):
             return VARY
         return b"Access-Control-Allow-Origin: " + origin + b"\r\nAccess-Control-Allow-Credentials: true\r\n" + VARY
 
@@ -46,7 +50,7 @@ class Cors:
         lines = self.answer_lines(origin)
         return lines if lines is VARY else lines + _PREFLIGHT
 
-    def _allows(self, origin: bytes) -> bool:
+    def _decide(self, origin: bytes) -> bool:
         if not _ORIGIN(origin):
             return False
         if self._any:

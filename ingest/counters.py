@@ -8,6 +8,7 @@ of it; a hit that its site's setting drops for want of consent is also in `dropp
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
@@ -39,6 +40,8 @@ class Refusal(StrEnum):
 
 
 GROUP_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_R10 = (1000, 1250, 1600, 2000, 2500, 3150, 4000, 5000, 6300, 8000)  # ISO 3's ten steps a decade
+HANDLING_NS: tuple[int, ...] = tuple(step * 10**decade for decade in range(6) for step in _R10)[7:]  # 5 us to 0.8 s
 
 
 class Counters:
@@ -51,6 +54,8 @@ class Counters:
         "dropped",
         "group_sizes",
         "groups",
+        "handling",
+        "handling_ns",
         "hit_bytes",
         "hits_kept",
         "refused",
@@ -66,6 +71,8 @@ class Counters:
         self.hit_bytes = 0
         self.groups = 0
         self.group_sizes = [0] * (len(GROUP_BUCKETS) + 1)
+        self.handling = [0] * (len(HANDLING_NS) + 1)
+        self.handling_ns = 0
         self.syncs = 0
         self.segments = 0
         self.connections_opened = 0
@@ -87,14 +94,20 @@ class Counters:
             bucket += 1
         self.group_sizes[bucket] += 1
 
+    def handled(self, answers: int, took_ns: int) -> None:
+        """Count answers that were handed to the kernel within `took_ns` of their requests' arrival."""
+        self.handling[bisect_left(HANDLING_NS, took_ns)] += answers
+        self.handling_ns += took_ns * answers
+
     def as_dict(self) -> dict[str, int]:
-        """Return all counts by flat name (`answers.200`, `refused.malformed`, `group_sizes.3`), fit to be summed.
+        """Return all counts by flat name (`answers.200`, `refused.malformed`, `handling.3`), fit to be summed.
 
         May be called from another thread.
         """
         flat = {
             "hits_kept": self.hits_kept,
             "hit_bytes": self.hit_bytes,
+            "handling_ns": self.handling_ns,
             "groups": self.groups,
             "syncs": self.syncs,
             "segments": self.segments,
@@ -108,6 +121,7 @@ class Counters:
         flat.update({f"verdicts.{verdict}": count for verdict, count in self.verdicts.items()})
         flat.update({f"dropped.{verdict}.{site}": count for (site, verdict), count in dict(self.dropped).items()})
         flat.update({f"group_sizes.{bucket}": count for bucket, count in enumerate(self.group_sizes)})
+        flat.update({f"handling.{bucket}": count for bucket, count in enumerate(self.handling)})
         return flat
 
 

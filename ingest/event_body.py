@@ -33,13 +33,16 @@ def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_m
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RefusedError(Refusal.BAD_BODY) from error
-    if body.count(b"[") + body.count(b"{") > depth_max and depth(value, depth_max) > depth_max:
-        raise RefusedError(Refusal.BAD_BODY)
+    opened = body.count(b"[") + body.count(b"{")
+    whole = value
     if isinstance(value, dict) and "events" in value:
         value = value["events"]
         if not isinstance(value, list):
             raise RefusedError(Refusal.BAD_BODY)
     items = value if isinstance(value, list) else [value]
+    beside = sum(isinstance(item, dict) for item in items) - 1  # all but one lie beside the deepest of them
+    if opened - beside > depth_max and depth(whole, depth_max) > depth_max:
+        raise RefusedError(Refusal.BAD_BODY)
     if len(items) > items_max:
         raise RefusedError(Refusal.TOO_MANY_EVENTS)
     return items
@@ -47,16 +50,14 @@ def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_m
 
 def depth(value: object, depth_max: int) -> int:
     """Return how deeply objects and arrays nest in a JSON value, counting no further than `depth_max` + 1."""
-    level: list[object] = [value]
+    level: list[Any] = [value] if isinstance(value, (dict, list)) else []
     found = 0
     while level and found <= depth_max:
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        containers = any(isinstance(item, (dict, list)) for item in level)
-        found += containers
-        level = [item for item in inner if isinstance(item, (dict, list))]
+        found += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
     return found

@@ -6,6 +6,7 @@
   request whose hits alone are larger is a group of its own.
 - With `sync = "disk"` answers wait for an fdatasync in a thread, one at a time; groups appended meanwhile share the
   next one.
+- How long each request took is counted, as what its whole tick took: from the first bytes read to the last answer.
 - What the spool does not keep gets its other answer, 503 (a click goes on, 302), and is counted. While it is full,
   making room is tried again every RETRY_FULL_S.
 """
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter_ns
 from typing import NamedTuple, Protocol
 
 from infra.journal.frame import HEADER_BYTES
@@ -32,11 +35,16 @@ log = logging.getLogger(__name__)
 class Waiting(Protocol):
     """A connection as the group sees it: it takes answers, and knows how many are still to come."""
 
+    handle: int  # of its socket, for answers that the kernel takes whole; -1: there is none, use `send`
     unanswered: int
     held: bool
 
     def send(self, answer: bytes) -> None:
-        """Hand an answer to the kernel."""
+        """Hand an answer to the kernel, now or when it can take it."""
+        ...
+
+    def send_slowly(self, answer: bytes) -> None:
+        """Hand an answer to the loop, for the kernel when it can take it, and all later ones behind it."""
         ...
 
     def proceed(self) -> None:
@@ -78,12 +86,18 @@ class GroupCommit:
         self._first_seq = 0
         self._entries: list[Entry] = []
         self._scheduled = False
-        self._unsynced: list[Entry] = []
+        self._arrived_ns = 0
+        self._unsynced: list[tuple[int, list[Entry]]] = []  # when they arrived, and they
         self._syncing = False
         self._preparing = False
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
         self._prepare_soon()
+
+    def arrive(self) -> None:
+        """Note that bytes were read; not needed while other bytes of this tick wait to be taken."""
+        if not self._entries:
+            self._arrived_ns = perf_counter_ns()
 
     def open(self, bytes_bound: int, hits: int = 1) -> int:
         """Begin a request whose hits take at most `bytes_bound` bytes; return the number of its first hit.
@@ -117,12 +131,19 @@ class GroupCommit:
             return
         kept = self._append(hits) if hits else 0
         for connection, answer in answers[:kept] if kept < len(hits) else answers:
-            connection.send(answer)
+            try:  # what `Connection.send` does, without its frame
+                sent = os.write(connection.handle, answer)
+            except OSError:
+                connection.send(answer)
+            else:
+                if sent < len(answer):
+                    connection.send_slowly(answer[sent:])
         self._counters.answers[200] += kept
         for connection, _ in answers[kept:]:
             self._counters.refused[Refusal.SPOOL_FULL] += 1
             self._counters.answers[503] += 1
             connection.send(full_answer)
+        self._counters.handled(len(hits), perf_counter_ns() - self._arrived_ns)
 
     def add(self, entry: Entry, hits: list[bytes]) -> None:
         """Add a request and its hits, built with the number that `open` gave."""
@@ -152,10 +173,10 @@ class GroupCommit:
             if kept < len(hits):
                 entries = self._refuse(entries, kept)
         if self._disk:
-            self._unsynced += entries
+            self._unsynced.append((self._arrived_ns, entries))
             self._sync_soon()
         else:
-            self._answer(entries)
+            self._answer(entries, self._arrived_ns)
 
     def _append(self, hits: list[bytes]) -> int:
         """Append with one write; return how many, from the first on, are kept."""
@@ -166,7 +187,7 @@ class GroupCommit:
             self._prepare_soon()
         return kept
 
-    def _answer(self, entries: list[Entry]) -> None:
+    def _answer(self, entries: list[Entry], arrived_ns: int) -> None:
         answers = self._counters.answers
         for connection, _, status, answer, _ in entries:
             answers[status] += 1
@@ -174,6 +195,7 @@ class GroupCommit:
             connection.unanswered -= 1
             if connection.held and not connection.unanswered:
                 self._loop.call_soon(connection.proceed)
+        self._counters.handled(len(entries), perf_counter_ns() - arrived_ns)
 
     def _refuse(self, entries: list[Entry], kept: int) -> list[Entry]:
         """Return the entries with those refused whose hits are not all among the first `kept`."""
@@ -195,21 +217,21 @@ class GroupCommit:
             return
         self._syncing = True
         covered, self._unsynced = self._unsynced, []
-        if not any(hits for _, hits, _, _, _ in covered):
+        if not any(hits for _, entries in covered for _, hits, _, _, _ in entries):
             self._synced(covered, None)
             return
         self._counters.syncs += 1
         future = self._loop.run_in_executor(self._thread, self._spool.sync)
         future.add_done_callback(lambda done: self._synced(covered, done))
 
-    def _synced(self, covered: list[Entry], done: asyncio.Future[None] | None) -> None:
+    def _synced(self, covered: list[tuple[int, list[Entry]]], done: asyncio.Future[None] | None) -> None:
         self._syncing = False
         error = done.exception() if done is not None else None
         if error is not None:  # what is on disk is unknown now, so nothing may be promised any more
             log.critical("the spool cannot be synced, ending: %s", error)
             self.failed = error if isinstance(error, OSError) else OSError(str(error))
-            covered = self._refuse(covered, 0)
-        self._answer(covered)
+        for arrived_ns, entries in covered:
+            self._answer(entries if error is None else self._refuse(entries, 0), arrived_ns)
         if self._unsynced:
             self._sync_soon()
 

@@ -2,25 +2,28 @@
 
 - The reads of one tick are queued and then taken in one go, so that the code and the data of each step stay in the
   processor's caches: first all reads, then all requests, then one write to the spool, then all answers.
-- A read that is exactly one common pixel request takes the fast path (`pixel_head.py`); everything else, split or
-  pipelined or odd, goes through `read`, where the strict reader decides what the fast path does not recognize.
+- A read that is exactly one common request takes the fast path (`pixel_head.py`, `event_head.py`); everything else,
+  split or pipelined or odd, goes through `read`, where the strict reader decides what the fast path does not recognize.
 - After a request that ends the connection (malformed, `Connection: close`) nothing on it is read as a request any
   more. It is closed once all answers in front are out: first our direction, then, when the client has closed or
   LINGER_S has passed, all of it, so that the client can read the answer.
 - Bounded: at most PIPELINE_MAX unanswered requests; beyond, and while the client does not read its answers, reading
   pauses and at most one read is kept back.
+- Answers are written to the socket directly, through a handle of the connection's own, for as long as the kernel takes
+  them whole; from the first one that it does not, they go through the loop's buffer, which knows of slow readers.
 - One sweep (`Edge.sweep`) watches all time limits; a limit strikes between its time and two sweeps later.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
 from enum import IntEnum
 from typing import NamedTuple, cast
 
 from ingest.client_address import Peer
 from ingest.counters import Counters, Refusal
+from ingest.event_head import EventHeads
 from ingest.group_commit import GroupCommit
 from ingest.http_response import CONTINUE
 from ingest.http_strict import HEAD_END, HttpLimits, RefusedError, Request, StrictReader
@@ -58,7 +61,9 @@ class Edge:
     `reads` queues this tick's reads that may be whole requests, at most one of each connection, until the tick's end.
     """
 
-    def __init__(self, group: GroupCommit, routes: Routes, heads: PixelHeads, counters: Counters) -> None:
+    def __init__(
+        self, group: GroupCommit, routes: Routes, heads: PixelHeads, event_heads: EventHeads, counters: Counters
+    ) -> None:
         self.group = group
         self.routes = routes
         self.heads = heads
@@ -67,7 +72,7 @@ class Edge:
         self.stopping = False
         self.reads: list[tuple[Connection, bytes]] = []
         self.reads_max = group.hits_max
-        self.batch = PixelBatch(heads, routes, group)
+        self.batch = PixelBatch(heads, event_heads, routes, group)
         loop = asyncio.get_running_loop()
         self.call_soon = loop.call_soon
         self.now_s = loop.time()
@@ -87,6 +92,7 @@ class Edge:
     def sweep(self, now_s: float) -> None:
         """Apply the time limits to all connections."""
         self.take_reads()
+        self.group.arrive()  # an answer to what did not come counts from here
         self.now_s = now_s
         for connection in tuple(self.connections):
             connection.look(now_s)
@@ -114,10 +120,10 @@ class Connection(asyncio.Protocol):
         "_rest",
         "_strict",
         "_transport",
+        "handle",
         "held",
         "peer",
         "queued",
-        "send",
         "since_s",
         "unanswered",
     )
@@ -127,7 +133,7 @@ class Connection(asyncio.Protocol):
         self.held = False
         self.queued = False  # a read of this connection waits in the edge's queue
         self.peer = Peer("", trusted=False, ip_member=b"")
-        self.send: Callable[[bytes], None] = _drop
+        self.handle = -1
         self._edge = edge
         self._recognize = edge.heads.recognize
         self._pixel = edge.routes.pixel
@@ -146,7 +152,7 @@ class Connection(asyncio.Protocol):
         """Begin, or close at once when there are too many."""
         self._transport = cast("asyncio.Transport", transport)
         edge = self._edge
-        if len(edge.connections) >= edge.connections_max:
+        if len(edge.connections) >= edge.connections_max or not self._has_handle():
             edge.counters.refused[Refusal.TOO_MANY_CONNECTIONS] += 1
             self._phase = Phase.CLOSED
             self._plain = False
@@ -158,7 +164,6 @@ class Connection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self.peer = edge.routes.peer(name[0] if isinstance(name, tuple) else "")
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self.send = self._transport.write
 
     def data_received(self, data: bytes) -> None:
         """Take what one read brought."""
@@ -168,9 +173,12 @@ class Connection(asyncio.Protocol):
             self.queued = True
             edge = self._edge
             if not edge.reads:
+                edge.group.arrive()
                 edge.call_soon(edge.take_reads)
             edge.reads.append((self, data))
         elif self._phase is Phase.OPEN:
+            if not self._edge.reads:
+                self._edge.group.arrive()
             self.read(self._rest + data if self._rest else data)
         else:
             self._lingered += len(data)
@@ -211,13 +219,52 @@ class Connection(asyncio.Protocol):
         del exc
         self._phase = Phase.CLOSED
         self._plain = False
-        self.send = _drop
+        self._close_handle()
         if self.queued:
             self._edge.take_reads()
         self.held = False
         self._rest = b""
         self._edge.connections.discard(self)
         self._edge.counters.connections_open = len(self._edge.connections)
+
+    # answering
+
+    def _has_handle(self) -> bool:
+        """Return whether the process may have one more open file: the connection's own handle of its socket.
+
+        It is a duplicate, because the loop closes its own before it says so, and the number may be another
+        connection's by then.
+        """
+        try:
+            self.handle = os.dup(self._transport.get_extra_info("socket").fileno())
+        except OSError:
+            return False
+        return True
+
+    def _close_handle(self) -> None:
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1
+
+    def send(self, answer: bytes) -> None:
+        """Hand an answer to the kernel, or, where that does not take it whole, to the loop."""
+        sent = 0
+        if self.handle >= 0:
+            try:
+                sent = os.write(self.handle, answer)
+            except BlockingIOError:
+                pass
+            except OSError:  # reset by the client
+                self._transport.abort()
+                return
+        if sent < len(answer):
+            self.send_slowly(answer[sent:])
+
+    def send_slowly(self, answer: bytes) -> None:
+        """Hand an answer to the loop, and all later ones: the kernel does not take them at once."""
+        self._close_handle()
+        if self._phase is not Phase.CLOSED:
+            self._transport.write(answer)
 
     # reading
 
@@ -334,8 +381,3 @@ class Connection(asyncio.Protocol):
                 self._refuse(Refusal.SLOW_REQUEST)
         elif not self.unanswered and waited_s > times.idle_timeout_s:
             self._transport.close()
-
-
-def _drop(answer: bytes) -> None:
-    """Take the place of a lost connection's `send`."""
-    del answer

@@ -15,6 +15,7 @@ GIF = (
     b"!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
 
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 STATUS_OF = {
@@ -38,7 +39,7 @@ STATUS_OF = {
 
 def response(status: int, lines: bytes = b"", body: bytes | None = b"") -> bytes:
     """Return an answer; `lines` are whole header lines. `body` None: none, and no length either (204)."""
-    head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
+    head = _STATUS_LINES[status]
     if body is None:
         return head + lines + b"\r\n"
     return head + b"Content-Length: %d\r\n" % len(body) + lines + b"\r\n" + body

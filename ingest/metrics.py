@@ -6,12 +6,13 @@ in one only where the settings define it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ingest.counters import GROUP_BUCKETS
+from ingest.counters import GROUP_BUCKETS, HANDLING_NS
 
 COUNTERS = {
     "hits_kept": ("hitstream_collector_hits", "Hits appended to a spool."),
@@ -32,6 +33,7 @@ LABELLED = {
     ),
 }
 DROPPED = "dropped"
+NS = 1_000_000_000
 
 
 class CollectorMetrics(Collector):
@@ -64,7 +66,20 @@ def families(counts: Mapping[str, int]) -> Iterator[Metric]:
                 family.add_metric([value], count)
         yield family
     yield _dropped(counts)
-    yield _group_sizes(counts)
+    yield _histogram(
+        "hitstream_collector_group_hits",
+        "Hits appended with one write.",
+        [counts.get(f"group_sizes.{place}", 0) for place in range(len(GROUP_BUCKETS) + 1)],
+        GROUP_BUCKETS,
+        counts.get("hits_kept", 0),
+    )
+    yield _histogram(
+        "hitstream_collector_handling_seconds",
+        "From a request's last bytes read to its answer handed to the kernel, at most.",
+        [counts.get(f"handling.{place}", 0) for place in range(len(HANDLING_NS) + 1)],
+        [bound / NS for bound in HANDLING_NS],
+        counts.get("handling_ns", 0) / NS,
+    )
 
 
 def _dropped(counts: Mapping[str, int]) -> Metric:
@@ -78,12 +93,8 @@ def _dropped(counts: Mapping[str, int]) -> Metric:
     return family
 
 
-def _group_sizes(counts: Mapping[str, int]) -> Metric:
-    buckets: list[tuple[str, float]] = []
-    running = 0
-    for place, bound in enumerate([*GROUP_BUCKETS, None]):
-        running += counts.get(f"group_sizes.{place}", 0)
-        buckets.append(("+Inf" if bound is None else str(bound), running))
-    family = HistogramMetricFamily("hitstream_collector_group_hits", "Hits appended with one write.")
-    family.add_metric([], buckets=buckets, sum_value=counts.get("hits_kept", 0))
+def _histogram(name: str, text: str, counted: Sequence[int], bounds: Sequence[float], total: float) -> Metric:
+    labels = [*map(str, bounds), "+Inf"]
+    family = HistogramMetricFamily(name, text)
+    family.add_metric([], buckets=list(zip(labels, accumulate(counted), strict=True)), sum_value=total)
     return family

@@ -2,7 +2,8 @@
 
 Promise: what is answered here is kept and answered exactly as `Routes.pixel` does it, only cheaper. This loop leaves to
 it the hits that have more to decide: signals, a `c`, a site that is cookieless or usually denied, a visitor who opted
-out or arrives by a link, a hit that is too large. What is no common pixel request is the connection's own affair.
+out or arrives by a link, a hit that is too large. A common POST of events goes to `Routes.events`; what else is no
+common pixel request is the connection's own affair.
 
 `PixelHeads.recognize` is the first half of each turn, `HitBuilder.pixel` the last step.
 """
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from infra.journal.frame import HEADER_BYTES
 from ingest.client_address import Peer
+from ingest.event_head import EventHeads
 from ingest.given import CHOICE, CHOICE_ESCAPED
 from ingest.group_commit import GroupCommit, Waiting
 from ingest.http_response import PIXEL
@@ -38,8 +40,9 @@ class Reader(Waiting, Protocol):
 class PixelBatch:
     """Takes reads of connections whose next bytes begin a request, one read of each."""
 
-    def __init__(self, heads: PixelHeads, routes: Routes, group: GroupCommit) -> None:
+    def __init__(self, heads: PixelHeads, event_heads: EventHeads, routes: Routes, group: GroupCommit) -> None:
         self._recognize = heads.recognize
+        self._recognize_post = event_heads.recognize
         self._routes = routes
         self._group = group
 
@@ -48,7 +51,7 @@ class PixelBatch:
         group, routes, recognize = self._group, self._routes, self._recognize
         seq = group.open_batch()
         usual, usual_anywhere, verdicts, visitors = (
-            routes.usual,
+            routes.usual_in_query,
             routes.usual_anywhere,
             routes.verdicts,
             routes.visitors,
@@ -67,15 +70,9 @@ class PixelBatch:
                 others.append((connection, data))
                 continue
             connection.since_s = loop_s
-            cookie, address, proto, members, referer, query, signals = fields
+            cookie, address, proto, members, referer, query, signals, _ = fields
             ruling = usual_anywhere or usual.get(query.partition(b"&")[0])
-            if (
-                ruling is None
-                or ruling.denial is not None
-                or signals
-                or query.find(CHOICE) >= 0
-                or query.find(CHOICE_ESCAPED) >= 0
-            ):
+            if ruling is None or signals or query.find(CHOICE) >= 0 or query.find(CHOICE_ESCAPED) >= 0:
                 unusual.append((connection, fields))
                 continue
             host, trusted, ip = connection.peer
@@ -85,7 +82,7 @@ class PixelBatch:
             visitor, answer = returning(cookie), PIXEL
             if visitor is None:
                 known = visitors.read(cookie, group.now_s)
-                if known is OPTED_OUT or (known is None and TRACE in query + referer):
+                if known is OPTED_OUT or (known is None and (query + referer).find(TRACE) >= 0):
                     unusual.append((connection, fields))
                     continue
                 visitor, mark, answer = routes.introduced(known, ruling, https=trusted and routes.https(address, proto))
@@ -103,5 +100,13 @@ class PixelBatch:
         for connection, fields in unusual:
             routes.pixel(connection, fields)
         for connection, data in others:
-            connection.read(data)
+            self._take_other(connection, data, loop_s)
         group.flush()
+
+    def _take_other(self, connection: Reader, data: bytes, loop_s: float) -> None:
+        posted = self._recognize_post(data)
+        if posted is None:
+            connection.read(data)
+        else:
+            connection.since_s = loop_s
+            self._routes.events(connection, *posted)

@@ -18,19 +18,22 @@ from ingest.hit_builder import COMMON_MEMBERS, common_members, json_text
 from ingest.http_strict import CRLF, HOST, HttpLimits, Request
 
 # Places in a block's fields.
-HOST_FIELD, COOKIE, ADDRESS, PROTO, SEC_GPC, DNT, REFERER, COMMON = range(8)  # the fields of COMMON_MEMBERS stand last
+HOST_FIELD, COOKIE, ADDRESS, PROTO, SEC_GPC, DNT, ORIGIN, CONTENT_TYPE, REFERER, COMMON = range(
+    10
+)  # the fields of COMMON_MEMBERS stand last
 NO_FIELDS = (None,) * (COMMON + len(COMMON_MEMBERS))
 NAMES = {b"referer": REFERER, **{name: COMMON + place for place, name in enumerate(COMMON_MEMBERS)}}
 
 # What a request says, but for its connection: cookie, address and X-Forwarded-Proto as raw values or None; the hit's
 # members that come from common fields; referrer and query as the inside of a JSON string, b"" for none; the signals of
-# `consent.signals_of`.
-Fields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes, bytes, int]
+# `consent.signals_of`; Origin and Content-Type, together since only a POST has them.
+Fields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes, bytes, int, "Sent"]
+Sent = tuple[bytes | None, bytes | None]
 Field = tuple[int, bytes] | None
 # Header lines: before the referrer, from there up to the cookie, and the rest. None: there is no referrer, no cookie.
 Block = tuple[bytes | None, bytes | None, bytes]
 # The same of a block of lines, without the query; a referrer that is not there is None.
-BlockFields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes | None, int]
+BlockFields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes | None, int, Sent]
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
@@ -77,17 +80,31 @@ _COMMON = frozenset(
         b"x-forwarded-proto",
         b"via",
         b"save-data",
+        b"origin",
+        b"content-type",
     }
 )
 
 
 BLANK = b" "
 BLANKS = b" \t"
-CUT_LINES = 3
+CUT_LINES = 4  # Referer, Cookie, the address; Content-Length of a POST
 
 
 class NotPlainError(Exception):
     """The line is not one that the fast path decides about."""
+
+
+def cut_line(head: bytes, start: bytes) -> tuple[bytes, bytes | None]:
+    """Return a head without its first line that begins with `start`, and that line's value; None when there is none.
+
+    `start` is CR LF, the name as it is usually spelled, colon and blank. The value is as it came.
+    """
+    front, found, back = head.partition(start)
+    if not found:
+        return head, None
+    end = back.find(b"\r")
+    return front + back[end:], back[:end]
 
 
 class HeaderLines(dict[bytes, Field]):
@@ -107,6 +124,8 @@ class HeaderLines(dict[bytes, Field]):
             b"x-forwarded-proto": PROTO,
             b"sec-gpc": SEC_GPC,
             b"dnt": DNT,
+            b"origin": ORIGIN,
+            b"content-type": CONTENT_TYPE,
         }
 
     def __missing__(self, line: bytes) -> Field:
@@ -154,27 +173,36 @@ class PixelHeads:
     """Recognizes pixel requests; makes the same fields of those that the strict reader read.
 
     `proxied`: connections may come from a trusted proxy, so that the address field is expected in every request.
+    `method`: of other requests than pixels, which may have no query.
     """
 
-    def __init__(self, pixel_path: str, address_header: str, limits: HttpLimits, *, proxied: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        address_header: str,
+        limits: HttpLimits,
+        *,
+        proxied: bool = False,
+        method: bytes = b"GET",
+    ) -> None:
         self._address_name = address_header.encode()
-        self._start = b"GET " + pixel_path.encode()
-        self._line_bytes_max = limits.target_bytes_max + len(b"GET ")
+        self._start = method + BLANK + path.encode()
+        self._line_bytes_max = limits.target_bytes_max + len(method + BLANK)
         self._head_bytes_max = limits.head_bytes_max
-        self._headers_max = limits.headers_max
+        self._headers_max = limits.headers_max - CUT_LINES
         self._lines = HeaderLines(self._address_name)
         self._blocks: dict[Block, BlockFields] = {}
         self._address_start = b"\r\n" + self._address_name.title() + b": " if proxied else b""
 
     def recognize(self, head: bytes) -> Fields | None:  # noqa: C901, PLR0911, PLR0912  one pass, no calls: the hot path
-        """Return the fields of bytes that are exactly one common pixel request, else None."""
+        """Return the fields of bytes that are exactly one common request without a body, else None."""
         line, _, rest = head.partition(VERSION_END)
         start, _, query = line.partition(QUERY_START)
         if start != self._start or len(line) > self._line_bytes_max or len(head) > self._head_bytes_max:
             return None
         address = None
         if self._address_start:
-            rest, address = self._cut_address(rest)
+            rest, address = cut_line(rest, self._address_start)
         front: bytes | None
         before: bytes | None
         front, has_referer, back = rest.partition(REFERER_START)
@@ -195,7 +223,7 @@ class PixelHeads:
         known = self._blocks.get(block) or self._read_block(block)
         if known is None:
             return None
-        known_cookie, known_address, proto, common, known_referer, signals = known
+        known_cookie, known_address, proto, common, known_referer, signals, sent = known
         if known_referer is not None:
             if has_referer:
                 return None
@@ -208,15 +236,7 @@ class PixelHeads:
             if known_address is not None or address.translate(None, VALUE):
                 return None
             known_address = address.strip(BLANKS)
-        return known_cookie, known_address, proto, common, referer, query, signals
-
-    def _cut_address(self, head: bytes) -> tuple[bytes, bytes | None]:
-        """Return the head without the address field, and that one's value; None when it is not there."""
-        front, found, back = head.partition(self._address_start)
-        if not found:
-            return head, None
-        end = back.find(b"\r")
-        return front + back[end:], back[:end]
+        return known_cookie, known_address, proto, common, referer, query, signals, sent
 
     def _read_block(self, block: Block) -> BlockFields | None:
         """Return the fields of a block's lines; None when the fast path does not decide about them."""
@@ -238,11 +258,12 @@ class PixelHeads:
                 fields[place] = value
         except NotPlainError:
             return None
-        if fields[HOST_FIELD] is None or len(lines) > self._headers_max - CUT_LINES:
+        if fields[HOST_FIELD] is None or len(lines) > self._headers_max:
             return None
         common = common_members(fields[COMMON:])
         signals = signals_of(fields[SEC_GPC], fields[DNT])
-        known = (fields[COOKIE], fields[ADDRESS], fields[PROTO], common, fields[REFERER], signals)
+        sent = (fields[ORIGIN], fields[CONTENT_TYPE])
+        known = (fields[COOKIE], fields[ADDRESS], fields[PROTO], common, fields[REFERER], signals, sent)
         if len(b"".join(filter(None, block))) <= BLOCK_CACHED_BYTES_MAX and all(line in self._lines for line in lines):
             if len(self._blocks) >= BLOCKS_CACHED_MAX:
                 self._blocks.clear()
@@ -259,4 +280,5 @@ class PixelHeads:
             json_text(request.header(b"referer") or b""),
             json_text(request.query),
             signals_of(request.joined(b"sec-gpc", b", "), request.joined(b"dnt", b", ")),
+            (request.header(b"origin"), request.header(b"content-type")),
         )

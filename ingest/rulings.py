@@ -37,20 +37,21 @@ class Ruling(NamedTuple):
 class Rulings:
     """The rulings of all sites.
 
-    `usual` is what holds when a hit's headers and parameters say nothing of consent, by the query's first parameter
-    (`s=<site id>`), of sites whose visitors have a cookie; `usual_anywhere` the same where no site has a table of its
-    own, else None.
+    `usual` is what holds when a hit's headers and parameters say nothing of consent, by the site's id, of sites whose
+    visitors have a cookie and where nothing is denied then; `usual_in_query` the same by the query's first parameter
+    (`s=<site id>`), and `usual_anywhere` the same where no site has a table of its own, else None.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._sites = {name: _SiteRulings(name, site) for name, site in settings.sites.items()}
         self._default = _SiteRulings("", settings.default_site)
-        self.usual = {
-            b"s=" + name.encode(): self._sites[name].usual
-            for name, site in settings.sites.items()
-            if site.identity == "cookie"
+        usual = {
+            name: rulings.usual for name, rulings in self._sites.items() if settings.site(name).identity == "cookie"
         }
-        self.usual_anywhere = None if self._sites or settings.cookieless else self._default.usual
+        self.usual = {name: ruling for name, ruling in usual.items() if ruling.denial is None}
+        self.usual_in_query = {b"s=" + name.encode(): ruling for name, ruling in self.usual.items()}
+        anywhere = self._default.usual
+        self.usual_anywhere = None if self._sites or settings.cookieless or anywhere.denial is not None else anywhere
 
     def of(self, given: Given, signals: int, *, opted_out: bool) -> Ruling:
         """Return the ruling on a hit that says `given`, with a request's signals (`consent.signals_of`)."""

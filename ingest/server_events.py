@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -31,11 +31,10 @@ from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR
 from ingest.http_response import refusal, response
 from ingest.http_strict import RefusedError, Request
 from ingest.rulings import Rulings
-from schemas.hit import HIT_VERSION, Hit
-from schemas.rejection import Reason, Rejection
+from schemas.rejection import Reason
 from schemas.server_key import key_id, matches
 from schemas.settings import Settings
-from schemas.validate import limits_of, validate
+from schemas.validate import limits_of, objection
 
 LINES = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
 CHALLENGE = b'WWW-Authenticate: Bearer realm="hitstream"\r\n'
@@ -46,7 +45,7 @@ _VISITOR = re.compile(r"[0-9a-f]{16}").fullmatch
 _NO_NAME = NO_VISITOR.decode()
 
 
-class Accepted(NamedTuple):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """An item that will be kept: its log key and visitor as 16 hex digits, what stands behind it, its event as JSON."""
 
     key: bytes
@@ -79,6 +78,7 @@ class ServerEvents:
         self._limits = {
             site_id: msgspec.structs.replace(limits, sites=frozenset((site_id,))) for site_id in settings.sites
         }
+        self._usual = {site_id: rulings.of({"s": site_id}, 0, opted_out=False) for site_id in settings.sites}
         self._events_max = settings.post_events_max
         self._depth_max = settings.json_depth_max
         self._hit_bytes_max = settings.hit_bytes_max - HIT_FIXED_BYTES
@@ -86,14 +86,12 @@ class ServerEvents:
 
     def take(self, request: Request) -> Taken:
         """Return what a POST comes to. Raises RefusedError."""
-        now = self._now()
-        site = self._site_of(request.headers.get(b"authorization", []), now)
+        site = self._site_of(request.headers.get(b"authorization", []), self._now())
         items = parse_items(request.body, request.header(b"content-type"), self._events_max, self._depth_max)
         accepted: list[Accepted | None] = []
         rejected: list[dict[str, Any]] = []
-        received_ms = int(now.timestamp() * 1000)
         for index, item in enumerate(items):
-            judged = self._judge(item, site, received_ms)
+            judged = self._judge(item, site)
             if isinstance(judged, Reason):
                 rejected.append({"index": index, "reason": judged.value})
             else:
@@ -114,7 +112,7 @@ class ServerEvents:
             raise RefusedError(Refusal.UNAUTHORIZED, WRONG_KEY)
         return site
 
-    def _judge(self, item: object, site: str, received_ms: int) -> Accepted | Reason | None:
+    def _judge(self, item: object, site: str) -> Accepted | Reason | None:
         """Return what is kept of an item, None when it is dropped, or why it is rejected."""
         if not isinstance(item, dict):
             return Reason.BAD_JSON
@@ -125,11 +123,10 @@ class ServerEvents:
             visitor = _NO_NAME
         elif not isinstance(visitor, str) or not _VISITOR(visitor):
             return Reason.BAD_TYPE
-        hit = Hit(visitor, HIT_VERSION, _NO_NAME, 0, received_ms, "server", visitor, event=item)
-        judged = validate(hit, self._limits[site])
-        if isinstance(judged, Rejection):
-            return judged.reason
-        ruling = self._rulings.of(item, 0, opted_out=False)
+        wrong = objection(item, self._limits[site])
+        if wrong is not None:
+            return wrong.reason
+        ruling = self._rulings.of(item, 0, opted_out=False) if "c" in item else self._usual[site]
         self._counters.verdicts[ruling.verdict] += 1
         if ruling.denial is not None:
             kept = self._denials.strip(ruling.denial, given_in_event(item))
@@ -148,6 +145,6 @@ class ServerEvents:
         seq = self._group.open(bound, len(accepted))
         event = self._group.builder.event
         return [
-            event(seq + place, b"server", key, visitor, mark, b"", body)
-            for place, (key, visitor, mark, body) in enumerate(accepted)
+            event(seq + place, b"server", item.key, item.visitor, item.mark, b"", item.event)
+            for place, item in enumerate(accepted)
         ]

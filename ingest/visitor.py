@@ -49,6 +49,7 @@ class Visitors:
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.renew_s = renew_s
+        self._now_s = -1
         self.at(0)
         self._random = random
         self._ids: list[bytes] = []
@@ -64,7 +65,7 @@ class Visitors:
 
         OPTED_OUT, and just that object, where it holds the opt-out cookie.
         """
-        if cookie is None:
+        if cookie is None or cookie.find(b"_hs") < 0:
             return None
         _, behind_another, value = cookie.partition(b"; _hs=")
         match = _VALUE(value) if behind_another else _VALUE(cookie, 4) if cookie[:4] == b"_hs=" else None
@@ -84,7 +85,9 @@ class Visitors:
 
     def at(self, now_s: int) -> None:
         """Set the time that `returning` goes by."""
-        self._due, self._ahead = b".%d" % (now_s - self.renew_s), b".%d" % (now_s + BORN_AHEAD_S_MAX)
+        if now_s != self._now_s:
+            self._now_s = now_s
+            self._due, self._ahead = b".%d" % (now_s - self.renew_s), b".%d" % (now_s + BORN_AHEAD_S_MAX)
 
     def returning(self, cookie: bytes | None) -> bytes | None:
         """Return the id of a Cookie field that holds a valid `_hs`, and one only, not due for renewal.

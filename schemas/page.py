@@ -18,12 +18,12 @@ from schemas.host import HOST_CHARS_MAX, normal_host
 
 PAGES_CACHED_MAX = 16_384
 PAGE_CACHED_CHARS_MAX = 1_024  # longer URLs hardly repeat; so the cache stays below 32 MiB of text
+HOSTS_CACHED_MAX = 4_096
 PORT_MAX = 65_535
 LINK_PARAMETER = "hsl"  # what `/c` adds to a target for the collector alone (ingest/link.py)
 
-_SCHEME = re.compile(r"https?://", re.IGNORECASE)
-_AUTHORITY_END = re.compile(r"[/\\?#]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Authority, and the rest from the character on that ends it. Linear: the authority can end at one place only.
+_URL = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^\x00-\x1f\x7f/\\?#]*)((?:[/\\?#][^\x00-\x1f\x7f]*)?)").fullmatch
 _ANDROID_APP = re.compile(r"android-app://([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+)(?:/|$)")
 
 
@@ -54,18 +54,18 @@ def android_package(referrer: str) -> str:
     return app[1].lower() if app else ""
 
 
+def page_host(url: str) -> str:
+    """Return the host that `split_page` finds, "" where it finds no page; for less where a URL comes once."""
+    match = _URL(url.strip())
+    return _host_of(match[1]) if match else ""
+
+
 def _split(url: str) -> Page | None:
-    url = url.strip()
-    scheme = _SCHEME.match(url)
-    if scheme is None or _CONTROL.search(url):
+    match = _URL(url.strip())
+    host = _host_of(match[1]) if match else ""
+    if match is None or not host:
         return None
-    start = scheme.end()
-    end_match = _AUTHORITY_END.search(url, start)
-    end = end_match.start() if end_match else len(url)
-    host = _host_of(url[start:end])
-    if not host:
-        return None
-    rest, _, _fragment = url[end:].partition("#")
+    rest, _, _fragment = match[2].partition("#")
     path, _, query = rest.partition("?")
     if LINK_PARAMETER in query:
         query = without_parameters(query, (LINK_PARAMETER,))
@@ -77,6 +77,10 @@ split_cached = lru_cache(PAGES_CACHED_MAX)(_split)
 
 def _host_of(authority: str) -> str:
     """Return the normalized host of `user@host:port`, or '' when there is none."""
+    return host_cached(authority) if len(authority) <= HOST_CHARS_MAX else _authority_host(authority)
+
+
+def _authority_host(authority: str) -> str:
     host_port = authority.rpartition("@")[2]
     if host_port.startswith("["):
         address, closed, port = host_port[1:].partition("]")
@@ -90,6 +94,9 @@ def _host_of(authority: str) -> str:
     if not _is_port(colon + port):
         return ""
     return normal_host(host)
+
+
+host_cached = lru_cache(HOSTS_CACHED_MAX)(_authority_host)
 
 
 def _is_port(text: str) -> bool:

@@ -7,6 +7,8 @@ know are dropped here.
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -20,6 +22,7 @@ TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid"
 NUMBERS = frozenset(("t", "sent", "v"))
 IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
 PROPERTY = "p."
+USUAL_LIMIT = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
 BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -31,12 +34,15 @@ class RejectError(Exception):
         self.rejection = Rejection(reason, detail)
 
 
-def parameters(hit: Hit) -> dict[str, Any]:
-    """Return the hit's known parameters: text, `items` as parsed JSON, numbers as Decimal. Raises RejectError."""
-    return from_query(hit.query) if hit.event is None else from_json(hit.event)
+def parameters(hit: Hit, chars_max: int) -> dict[str, Any]:
+    """Return the hit's known parameters: text, `items` as parsed JSON, numbers as Decimal. Raises RejectError.
+
+    `chars_max` bounds a text.
+    """
+    return from_query(hit.query, chars_max) if hit.event is None else from_json(hit.event, chars_max)
 
 
-def from_query(query: str) -> dict[str, Any]:
+def from_query(query: str, chars_max: int = sys.maxsize) -> dict[str, Any]:
     """Return the parameters of a raw query string (application/x-www-form-urlencoded). Raises RejectError."""
     found: dict[str, Any] = {}
     for pair in query.split("&"):
@@ -55,23 +61,28 @@ def from_query(query: str) -> dict[str, Any]:
             found[name] = number(name, value)
         elif name == "items":
             found[name] = _items_json(value)
+        elif len(value) > chars_max:
+            raise _too_long(name, value, chars_max)
         else:
             found[name] = value
     return found
 
 
-def from_json(event: dict[str, Any]) -> dict[str, Any]:
+def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[str, Any]:
     """Return the parameters of a JSON event. Raises RejectError."""
     found: dict[str, Any] = {}
     for name, value in event.items():
-        if value is None or value == "" or not _known(name):
+        if value is None or value == "":
             continue
-        if name in NUMBERS:
+        if name in TEXT or name.startswith(PROPERTY):
+            text = value if isinstance(value, str) and "\0" not in value else _text(name, value)
+            if len(text) > chars_max:
+                raise _too_long(name, text, chars_max)
+            found[name] = text
+        elif name in NUMBERS:
             found[name] = number(name, value)
         elif name == "items":
             found[name] = _items_json(value) if isinstance(value, str) else value
-        else:
-            found[name] = _text(name, value)
     return found
 
 
@@ -87,6 +98,10 @@ def percent_decoded(text: str, name: str) -> str:
 
 def number(name: str, value: object) -> Decimal:
     """Return an exact number; a JSON float counts as the shortest text that gives it. Raises RejectError."""
+    if type(value) is int and -USUAL_LIMIT < value < USUAL_LIMIT:
+        return Decimal(value)
+    if type(value) is float and 1 <= value < USUAL_LIMIT:
+        return Decimal(repr(value))
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RejectError(Reason.BAD_TYPE, f"{name} is {_json_type(value)}, not a number")
     reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
@@ -106,11 +121,14 @@ def _known(name: str) -> bool:
     return name in TEXT or name in NUMBERS or name == "items" or name.startswith(PROPERTY)
 
 
+def _too_long(name: str, text: str, chars_max: int) -> RejectError:
+    return RejectError(Reason.TOO_LONG, f"{name[:80]} has {len(text)} characters, more than {chars_max}")
+
+
 def _text(name: str, value: object) -> str:
+    """Return the text of what is none, or say what is wrong with it. Raises RejectError."""
     if isinstance(value, str):
-        if "\0" in value:
-            raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
-        return value
+        raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
     if name in IDS and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if name.startswith(PROPERTY) and isinstance(value, (int, float)):

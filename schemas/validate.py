@@ -19,8 +19,8 @@ from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit
 from schemas.host import is_on
 from schemas.language import language
-from schemas.page import Page, split_page
-from schemas.parameters import PROPERTY, RejectError, number, parameters
+from schemas.page import Page, page_host, split_page
+from schemas.parameters import PROPERTY, RejectError, from_json, number, parameters
 from schemas.rejection import Reason, Rejection
 from schemas.screen import screen
 from schemas.settings import Settings
@@ -34,6 +34,7 @@ CENT_OF_CENT = Decimal("0.0001")
 VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
 QTY_MAX = (1 << 32) - 1
 PROPERTY_NAME_CHARS_MAX = 64
+NAME_CHARS_MAX = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
@@ -77,22 +78,48 @@ def validate(hit: Hit, limits: Limits) -> tuple[Event, str] | Rejection:
         return error.rejection
 
 
-def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
-    found = parameters(hit)
-    for name, value in found.items():
-        if isinstance(value, str) and len(value) > limits.field_chars_max:
-            raise RejectError(
-                Reason.TOO_LONG, f"{name} has {len(value)} characters, more than {limits.field_chars_max}"
-            )
+def objection(event: Mapping[str, Any], limits: Limits) -> Rejection | None:
+    """Return why a JSON event without a referer would be rejected, None when it passes.
+
+    As `validate` says it, for less: no event is made.
+    """
+    try:
+        found = from_json(event, limits.field_chars_max)
+        url = found.get("u", "")
+        host = page_host(url) if url else ""
+        if url and not host:
+            raise _no_url(url)
+        _checked(found, host, limits)
+    except RejectError as error:
+        return error.rejection
+    return None
+
+
+def _checked(found: Mapping[str, Any], host: str, limits: Limits) -> tuple[str, str, Decimal, str, tuple[Item, ...]]:
+    """Return event name, site, value, currency and items of parameters with a page on `host`. Raises RejectError.
+
+    All else that is known is text that passes as it is, or is left out.
+    """
     get = found.get
-    denied = hit.consent in DENIED
-    page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
-    ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
-    width, height = _screen(get("sr", ""))
     name = _event_name(get("e", ""))
     site = _site(get("s", ""), limits)
     if "u" in found or name != EMAIL_OPEN:  # an email is opened on the reader's own pages
-        _check_domain(page.host, site, limits)
+        _check_domain(host, site, limits)
+    value = money("v", get("v"))
+    code = currency(get("cur", ""))
+    items = _items(get("items"), limits)
+    _check_properties(found, limits)
+    return name, site, value, code, items
+
+
+def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
+    found = parameters(hit, limits.field_chars_max)
+    get = found.get
+    denied = hit.consent in DENIED
+    page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
+    name, site, value, code, items = _checked(found, page.host, limits)
+    ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
+    width, height = _screen(get("sr", ""))
     event = Event(
         site=site,
         event_name=name,
@@ -109,11 +136,11 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
         url_path=page.path,
         url_query=page.query,
         title=get("ti", ""),
-        value=money("v", get("v")),
-        currency=currency(get("cur", "")),
+        value=value,
+        currency=code,
         order_id=get("oid", ""),
-        items=_items(get("items"), limits),
-        props=_properties(found, limits),
+        items=items,
+        props={name[len(PROPERTY) :]: value for name, value in found.items() if name.startswith(PROPERTY)},
         ab=get("ab", ""),
         consent=hit.consent,
         lang=language(get("l", ""), hit.accept_language),
@@ -141,9 +168,11 @@ def event_time(received_at: int, t: Decimal | None, sent: Decimal | None, limits
 
 
 def _site(site: str, limits: Limits) -> str:
+    if limits.sites is not None and site in limits.sites:
+        return site
     if not SITE.fullmatch(site):
         raise RejectError(Reason.BAD_SITE, f"s={site[:80]!r} is no site id" if site else "s is missing")
-    if limits.sites is not None and site not in limits.sites:
+    if limits.sites is not None:
         raise RejectError(Reason.UNKNOWN_SITE, f"site {site!r} is not defined")
     return site
 
@@ -161,14 +190,18 @@ def _page(url: str, referer: str) -> Page:
     if url:
         page = split_page(url)
         if page is None:
-            raise RejectError(Reason.BAD_URL, f"u={url[:200]!r} is no http(s) URL")
+            raise _no_url(url)
         return page
     return (split_page(referer) if referer else None) or NO_PAGE
 
 
+def _no_url(url: str) -> RejectError:
+    return RejectError(Reason.BAD_URL, f"u={url[:200]!r} is no http(s) URL")
+
+
 def _check_domain(host: str, site: str, limits: Limits) -> None:
     domains = limits.domains.get(site)
-    if domains and host and not is_on(host, domains):
+    if domains and host and host not in domains and not is_on(host, domains):
         raise RejectError(Reason.WRONG_DOMAIN, f"the page is on {host[:200]!r}, no domain of site {site!r}")
 
 
@@ -196,7 +229,7 @@ def money(name: str, value: Decimal | None) -> Decimal:
     """Return an amount in steps of 0.0001, rounded half to even. Raises RejectError."""
     if value is None:
         return ZERO
-    if value < 0:
+    if value < ZERO:
         raise RejectError(Reason.BAD_VALUE, f"{name}={value} is negative")
     rounded = value.quantize(CENT_OF_CENT, context=_exact) if value < VALUE_LIMIT else value
     if rounded >= VALUE_LIMIT:
@@ -243,11 +276,12 @@ def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
     return value
 
 
-def _properties(found: Mapping[str, Any], limits: Limits) -> dict[str, str]:
-    props = {name[len(PROPERTY) :]: value for name, value in found.items() if name.startswith(PROPERTY)}
-    if len(props) > limits.properties_max:
-        raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(props)} properties, more than {limits.properties_max}")
-    for name in props:
-        if not name or len(name) > PROPERTY_NAME_CHARS_MAX:
+def _check_properties(found: Mapping[str, Any], limits: Limits) -> None:
+    if len(found) <= limits.properties_max and PROPERTY not in found and max(map(len, found)) <= NAME_CHARS_MAX:
+        return  # most events need no look at each name
+    names = [name[len(PROPERTY) :] for name in found if name.startswith(PROPERTY)]
+    if len(names) > limits.properties_max:
+        raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(names)} properties, more than {limits.properties_max}")
+    for name in names:
+        if not 0 < len(name) <= PROPERTY_NAME_CHARS_MAX:
             raise RejectError(Reason.TOO_LONG, f"a property's name has {len(name)} characters")
-    return props

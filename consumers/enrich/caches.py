@@ -16,6 +16,7 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
     {
         "agent": agent.described,
         "page": page.split_cached,
+        "host": page.host_cached,
         "registrable_domain": domain.domain_cached,
         "public_suffix": domain.public_suffix,
         "campaign": campaign.campaign_cached,

@@ -27,6 +27,7 @@ from schemas.settings import Settings, SettingsError, load
 
 log = logging.getLogger("hitstream.child")
 
+ADOPTION_LOOK_S = 0.02
 RETRY_S_FIRST = 0.1
 RETRY_S_MAX = 2.0
 
@@ -154,7 +155,11 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
         REGISTRY.register(NetworkFileMetrics(files))
 
         def take_up(changed: Settings) -> None:
-            worker.go_by(worker_rules(changed, files))
+            changed_rules = worker_rules(changed, files)
+            worker.go_by(changed_rules)
+            while not worker.goes_by(changed_rules):  # the step at work still judges by the former ones
+                if life.stop.wait(ADOPTION_LOOK_S):
+                    return
             if given.slot == 0:
                 apply_retention(changed)
 

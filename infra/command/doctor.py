@@ -25,6 +25,7 @@ from schemas.settings import GIB, Settings, SettingsError, config_file, in_envir
 
 PYTHON_LEAST = (3, 11)
 FREE_BYTES_LEAST = 2 * GIB
+FILES_PER_CONNECTION = 2  # the loop's handle and ours
 OPEN_FILES_SPARE = 512  # beside connections: segments, sockets, pipes
 
 
@@ -175,7 +176,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 
 def _open_files(settings: Settings) -> Finding:
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # the parent raises its soft limit to this one
-    wanted = settings.connections_max + OPEN_FILES_SPARE
+    wanted = FILES_PER_CONNECTION * settings.connections_max + OPEN_FILES_SPARE
     good = limit == resource.RLIM_INFINITY or limit >= wanted
     found = f"up to {'any number' if limit == resource.RLIM_INFINITY else limit} per process; {wanted} wanted"
     remedy = f"raise the hard limit (`ulimit -Hn {wanted}` as root), or lower HITSTREAM_CONNECTIONS_MAX"

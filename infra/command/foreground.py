@@ -34,7 +34,7 @@ def run_box(settings: Settings, command: str) -> int:
     if command in ("up", "collect") and settings.cookieless:
         SaltFile(settings.data_dir).advance(day_of(time.time()))  # or says what is wrong with it
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # each connection of a collector is a file
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # each connection of a collector is two files
 
     async def life() -> int:
         started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()

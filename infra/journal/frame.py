@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import add
 from struct import Struct
 
 from isal.isal_zlib import crc32  # the crc32 of zlib, four times faster on a hit
@@ -17,10 +18,10 @@ def encode(payload: bytes) -> bytes:
     return HEADER.pack(len(payload), crc32(payload)) + payload
 
 
-def encode_all(payloads: Iterable[bytes]) -> list[bytes]:
+def encode_all(payloads: Sequence[bytes]) -> list[bytes]:
     """Return the frames of payloads of 1 to PAYLOAD_BYTES_MAX bytes each."""
-    pack = HEADER.pack
-    return [pack(len(payload), crc32(payload)) + payload for payload in payloads]
+    headers = map(HEADER.pack, map(len, payloads), map(crc32, payloads))  # no step of its own for each: the hot path
+    return list(map(add, headers, payloads))
 
 
 def decode(buffer: bytes) -> tuple[list[bytes], int]:

@@ -157,7 +157,9 @@ def test_rules_that_change_hold_from_the_next_batch_on_and_lose_nothing():
     box.step(3, after_s=0.4)  # recovered, and two batches' worth of fetching: one is loaded, one is being gathered
     before = list(box.calls)
     box.worker.go_by(SHOP_ONLY)
+    assert not box.worker.goes_by(SHOP_ONLY)
     box.step(12)
+    assert box.worker.goes_by(SHOP_ONLY)
     registered = [call for call in box.calls if call[0] == "register"]
     assert box.calls[: len(before)] == before
     assert registered[-1][2] == 7

@@ -40,17 +40,6 @@ def test_the_registered_batch_is_formed_again_exactly():
     assert box.worker.counters.recovered == 1
 
 
-def test_a_recovered_batch_is_loaded_before_the_next_partition_recovers():
-    box = Box(hits(3), Registered(0, 2, BASE_MS))
-    second = Log(hits(3, start=3), Registered(0, 2, BASE_MS), calls=box.calls)
-    second.partition = 1
-    second.fail["fetch"] = [RetryError("not yet")]
-    box.logs.append(second)
-    box.step()
-    assert box.calls == [("load", 0, 2)]
-    assert box.rows() == [0, 1, 2]
-
-
 def test_a_refused_registration_ends_without_an_insert_and_nobody_starts_on_it_again():
     box = Box(hits(3))
     box.log.fail["register"] = [FencedError("gone")]

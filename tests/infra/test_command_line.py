@@ -4,11 +4,13 @@ import asyncio
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.waiting import until
@@ -137,6 +139,7 @@ def test_the_doctor_finds_what_is_wrong(tmp_path, monkeypatch):
         }.items():
             monkeypatch.setenv(f"HITSTREAM_{name}", str(text))
         monkeypatch.setattr(resource, "getrlimit", lambda _: (10, 10))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 50))
         findings = {finding.what: finding for finding in doctor.examine()}
         doctor.findings_table(list(findings.values()))
     assert {what for what, finding in findings.items() if not finding.good} == {

@@ -313,3 +313,23 @@ def test_events_are_kept_as_json_says(tmp_path):
             assert (hit["user_agent"], hit["accept_language"], hit["referer"]) == ("x", "de", "https://a/")
 
     run(main)
+
+
+@pytest.mark.parametrize("sync", ["os", "disk"])
+def test_how_long_each_answered_request_took_is_counted(tmp_path, sync):
+    async def main():
+        async with edge(tmp_path, sync=sync) as box:
+            before = time.perf_counter()
+            for pieces in (
+                (PIXEL,),
+                (PIXEL[:40], PIXEL[40:]),
+                (PIXEL * 3,),
+                (post(b'{"s":"shop"}'),),
+                (b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n",),
+            ):
+                await box.probed(*pieces)
+            counters = box.counters
+            assert sum(counters.handling) == sum(counters.answers.values()) == 12
+            assert 0 < counters.handling_ns < 12 * (time.perf_counter() - before) * 1e9
+
+    run(main)

@@ -1,6 +1,8 @@
 """The collector at its limits: slow clients, too many, a full spool, a broken disk, and the end."""
 
 import asyncio
+import errno
+import os
 import socket
 import struct
 import time
@@ -117,6 +119,58 @@ def test_too_many_connections_are_closed_at_once(tmp_path):
             assert box.counters.refused["too_many_connections"] == 1
             for _, other in [*held, (reader, writer)]:
                 other.close()
+
+    run(main)
+
+
+def test_without_a_file_for_its_answers_a_connection_is_closed_at_once(tmp_path, monkeypatch):
+    def no_file(handle):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async def main():
+        async with edge(tmp_path) as box:
+            with monkeypatch.context() as patched:
+                patched.setattr("ingest.http_protocol.os.dup", no_file)
+                reader, writer = await box.connect()
+                with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                    await reader.readexactly(1)
+                writer.close()
+            assert box.counters.refused["too_many_connections"] == 1
+            assert statuses(await box.exchange(PIXEL_SEEN, closing(PROBE))) == [200, 404]
+
+    run(main)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 10])
+def test_answers_that_the_kernel_does_not_take_whole_arrive_whole_and_in_order(tmp_path, monkeypatch, taken):
+    write = os.write
+
+    def few(handle, data):
+        if not data.startswith(b"HTTP/1.1"):
+            return write(handle, data)
+        if not taken:
+            raise BlockingIOError
+        return write(handle, data[:taken])
+
+    async def main():
+        async with edge(tmp_path) as box:
+            monkeypatch.setattr("os.write", few)
+            answers = await box.exchange(PIXEL_SEEN, post(b'{"s":"shop"}'), PIXEL_SEEN * 3, closing(PROBE))
+            assert statuses(answers) == [200, 204, 200, 200, 200, 404]
+            assert all(answer.body == GIF for answer in answers if answer.status == 200)
+
+    run(main)
+
+
+def test_a_request_that_never_ends_does_not_count_as_handled_for_as_long(tmp_path):
+    async def main():
+        async with edge(tmp_path, request_timeout_s=0.5) as box:
+            reader, writer = await box.connect()
+            writer.write(PIXEL_SEEN[:-2])
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408 ")
+            assert sum(box.counters.handling) == 1
+            assert box.counters.handling_ns < 0.5e9
+            writer.close()
 
     run(main)
 

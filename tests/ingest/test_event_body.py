@@ -1,8 +1,10 @@
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest.counters import Refusal
-from ingest.event_body import parse_events
+from ingest.event_body import depth, parse_events
 from ingest.http_strict import RefusedError
 
 
@@ -73,3 +75,14 @@ def test_content_types(content_type, fine):
 
 def test_brackets_in_text_are_no_depth():
     assert parsed(orjson.dumps({"a": "[" * 100})) == [{"a": "[" * 100}]
+
+
+JSON = st.recursive(st.just(1), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just("a"), inner))
+
+
+@given(st.lists(JSON, max_size=3) | st.builds(lambda items: {"events": items}, st.lists(JSON, max_size=3)))
+def test_a_body_that_is_too_deep_is_refused_however_its_items_lie(value):
+    found = parsed(orjson.dumps(value))
+    items = value["events"] if isinstance(value, dict) else value
+    too_deep = depth(value, 4) > 4
+    assert found == (items if not too_deep and all(isinstance(item, dict) for item in items) else Refusal.BAD_BODY)

@@ -17,7 +17,7 @@ NO_COOKIES = {
     "upper case": f"_hs={ID.upper()}.{NOW}",
     "no number": f"_hs={ID}.{NOW}x",
     "before 1970": f"_hs={ID}.-{NOW}",
-    "born more than a day ahead": f"_hs={ID}.{NOW + 86_400 + 600}",
+    "born more than a day ahead": f"_hs={ID}.{NOW + 86_400 + 7200}",
     "born far ahead": f"_hs={ID}.99999999999",
     "more digits than a time has": f"_hs={ID}.{NOW}0000",
     "doubled": f"_hs={ID}.{NOW}; _hs={ID}.{NOW}",

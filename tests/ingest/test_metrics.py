@@ -10,6 +10,8 @@ def test_processes_are_added_up_and_every_reason_is_shown():
         counters.group(3, 900)
         counters.group(1000, 90)
         counters.answers[200] += 5
+        counters.handled(4, 4_000)
+        counters.handled(1, 2_000_000_000)
     two.refused[Refusal.MALFORMED] += 2
     registry = CollectorRegistry()
     registry.register(CollectorMetrics(lambda: add_up([one.as_dict(), two.as_dict()])))
@@ -23,6 +25,10 @@ def test_processes_are_added_up_and_every_reason_is_shown():
         'hitstream_collector_group_hits_bucket{le="4"} 2.0',
         'hitstream_collector_group_hits_bucket{le="512"} 2.0',
         'hitstream_collector_group_hits_bucket{le="+Inf"} 4.0',
+        'hitstream_collector_handling_seconds_bucket{le="5e-06"} 8.0',
+        'hitstream_collector_handling_seconds_bucket{le="0.8"} 8.0',
+        'hitstream_collector_handling_seconds_bucket{le="+Inf"} 10.0',
+        "hitstream_collector_handling_seconds_sum 4.000032",
         "hitstream_collector_connections_open 0.0",
     ):
         assert line in lines

@@ -4,8 +4,9 @@ import re
 import time
 
 import pytest
-from support.edge import HOST, edge, plain, run
+from support.edge import HOST, edge, plain, post, run
 
+from ingest.http_strict import StrictReader
 from ingest.link import Links
 from ingest.routes import Routes
 from schemas.settings import load
@@ -62,6 +63,23 @@ UNUSUAL = {
     "too large": get(b"s=shop&p.x=" + b"x" * 4000, cookie(NOW - DAY_S)),
 }
 
+ORIGIN = b"Origin: https://a.example"
+POSTS = {
+    "returning": post(b'{"s":"shop","e":"PageView"}', ORIGIN, b"Content-Type: text/plain", cookie(NOW - DAY_S)),
+    "new": post(b'[{"s":"shop"},{"s":"bare"}]', ORIGIN, b"Content-Type: text/plain;charset=UTF-8"),
+    "denied": post(b'{"s":"asks","uid":"u"}', ORIGIN, b"Sec-GPC: 1", cookie(NOW - DAY_S)),
+    "nothing": post(b"[]", b"Origin: https://elsewhere.example"),
+    "no json": post(b"{", ORIGIN, b"Content-Type: application/json"),
+    "no text": post(b"{}", ORIGIN, b"Content-Type: image/gif"),
+    "too large": post(b'{"s":"shop","x":"' + b"x" * 4000 + b'"}', cookie(NOW - DAY_S)),
+    "says yes": post(b'{"s":"asks","c":1}', ORIGIN, cookie(NOW - DAY_S)),
+    "due for renewal": post(b'{"s":"shop"}', ORIGIN, cookie(NOW - 40 * DAY_S)),
+    "opted out": post(b'{"s":"shop"}', ORIGIN, cookie(NOW - DAY_S, front=b"_hs_out=1; ")),
+    "by a link": post(b'{"s":"shop","u":"https://b.example/?hsl=%b"}' % LINK.encode(), ORIGIN),
+    "no site": post(b'{"s":["shop"]}', ORIGIN, cookie(NOW - DAY_S)),
+    "spaced": post(b' { "s" : "shop" } ', b"Referer: https://a.example/", cookie(NOW - DAY_S)),
+}
+
 
 def told(answer, hits):
     """What an answer and its hits say, but for fresh ids and keys drawn at random."""
@@ -98,6 +116,44 @@ def test_one_read_and_two_come_to_the_same(tmp_path, monkeypatch, requests, gene
                 assert seen[0] == seen[1], name
 
     run(main)
+
+
+def test_a_post_in_one_read_and_in_two_comes_to_the_same(tmp_path, monkeypatch):
+    strictly = []
+    feed = StrictReader.feed
+    monkeypatch.setattr(StrictReader, "feed", lambda self, *given: strictly.append(1) or feed(self, *given))
+
+    async def main():
+        async with edge(tmp_path, sites=SITES, hit_bytes_max=4096) as box:
+            for name, request in POSTS.items():
+                seen = []
+                for pieces in ((request,), (request[:30], request[30:])):
+                    before, strictly[:] = len(box.hits()), []
+                    (answer,), _ = await box.probed(*pieces)
+                    assert bool(strictly[1:]) is (len(pieces) > 1), name  # one is the probe's
+                    seen.append(told(answer, box.hits()[before:]))
+                assert seen[0] == seen[1], name
+
+    run(main)
+
+
+def test_a_usual_event_comes_to_what_it_comes_to_in_general(tmp_path, monkeypatch):
+    usual = Routes._usual_event
+    went = []
+
+    async def main():
+        async with edge(tmp_path, sites=SITES, hit_bytes_max=4096) as box:
+            for name, request in POSTS.items():
+                seen = []
+                for way in (lambda *given: went.append(usual(*given)) or went[-1], lambda *_: False):
+                    monkeypatch.setattr(Routes, "_usual_event", way)
+                    before = len(box.hits())
+                    (answer,), _ = await box.probed(request)
+                    seen.append(told(answer, box.hits()[before:]))
+                assert seen[0] == seen[1], name
+
+    run(main)
+    assert went.count(True) == sum(name in {"returning", "spaced"} for name in POSTS)
 
 
 def test_many_at_once_are_numbered_and_answered_each(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import grows_linearly
 
-from schemas.page import PAGE_CACHED_CHARS_MAX, Page, split_cached, split_page
+from schemas.page import PAGE_CACHED_CHARS_MAX, Page, page_host, split_cached, split_page
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,7 @@ def test_url(url, page):
 )
 def test_no_url(url):
     assert split_page(url) is None
+    assert page_host(url) == ""
 
 
 labels = st.from_regex(r"[a-z][a-z0-9]{0,20}", fullmatch=True)
@@ -106,6 +107,7 @@ def test_agrees_with_the_standard_library_on_plain_urls(name, top, port, path):
 @given(st.one_of(st.text(max_size=300), st.text(max_size=300).map("http://".__add__)))
 def test_any_text_gives_a_page_or_none(text):
     page = split_page(text)
+    assert page_host(text) == (page.host if page else "")
     if page is not None:
         assert page.host
         assert page.host.isascii()
@@ -117,6 +119,7 @@ def test_any_text_gives_a_page_or_none(text):
 @pytest.mark.parametrize("unit", ["a", "a.", "@", ":", "[", "/", "?", "#", "%", "ä", "ä.", "\u3002", "\\", " "])
 def test_time_is_linear(unit):
     assert grows_linearly(lambda text: split_page("http://" + text), unit)
+    assert grows_linearly(lambda text: split_page("http://" + text + "\x01"), unit)
 
 
 def test_long_urls_are_split_but_not_cached():

@@ -13,7 +13,7 @@ from schemas.event import Item
 from schemas.hit import Hit
 from schemas.parameters import NUMBERS, TEXT
 from schemas.rejection import Reason, Rejection
-from schemas.validate import Limits, event_time, validate
+from schemas.validate import Limits, event_time, objection, validate
 
 LIMITS = Limits()
 HIT = orjson.loads(hit())
@@ -102,6 +102,7 @@ def test_wrong_in_query_and_json(reason, parameters):
         assert isinstance(made, Rejection)
         assert made.reason is reason
         assert made.detail
+    assert objection({"s": "shop"} | parameters, SMALL) == made
 
 
 def test_every_reason_has_an_example():
@@ -281,8 +282,11 @@ json_values = st.recursive(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(known), json_values, max_size=6))
 def test_any_event_is_kept_or_rejected_with_a_reason(parameters):
-    made = validate(Hit(**HIT, event={"s": "shop"} | parameters), SMALL)
+    event = {"s": "shop"} | parameters
+    made = validate(Hit(**HIT, event=event), SMALL)
     if isinstance(made, Rejection):
         assert made.reason in Reason
+        assert objection(event, SMALL) == made
     else:
+        assert objection(event, SMALL) is None
         assert 0 <= made[0].value < Decimal(10) ** 14

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -16,19 +19,37 @@ from urllib.parse import urlencode
 from support.parent import Parent
 
 START_S_MAX = 60.0
+PORTS = range(10_000, 32_000)
+PORT_STEP = 4
+PORT_SHARES = 4
+_turns = count(random.randrange(500))  # runs beside each other on one machine begin at different places
 LEDGER_PAUSE_S_MAX = 3.0  # the command takes most of a second of a core from whoever drains
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+def free_ports(wanted: int) -> list[int]:
+    """Return ports that are free now, and so are the PORT_STEP - 1 behind each: a role's admin port stands there.
+
+    They lie below those that the kernel gives to outgoing connections and to port 0, in a part of this process's own:
+    so nobody takes them before they are used.
+    """
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_SHARES
+    found: list[int] = []
+    while len(found) < wanted:
+        port = PORTS.start + PORT_STEP * (PORT_SHARES * next(_turns) + share)
+        if port >= PORTS.stop - PORT_STEP:
+            raise AssertionError("no port is left: one process of tests wants more than there are")
+        if all(map(_is_free, range(port, port + PORT_STEP))):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class Box(Parent):

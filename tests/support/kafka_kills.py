@@ -99,6 +99,7 @@ class KafkaKills:
             self._guest.start()
             self.done["guest joined"] += 1
         elif self._rng.random() < 0.5:
+            wait_until(lambda: self._guest.children("worker"), BACK_S_MAX, self._why_not)  # it hears signals by then
             assert self._guest.stop() == 0, self._guest.log_tail()
             self.done["guest left"] += 1
         else:
