@@ -11,12 +11,12 @@ BENCH := $(VENV)/.bench
 # Byte code is compiled when it is first used: most of what pip would compile never is.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: help install demo kafka test outside check guard soak bench clean
+.PHONY: help install compiled demo kafka test outside check guard soak bench clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
-install: $(TOOLS) ## install into .venv, with the exact versions of constraints.txt
+install: $(TOOLS) compiled ## install into .venv, with the exact versions of constraints.txt
 
 # Of the Pythons that are there the fastest: one built without profile-guided optimization takes a third more CPU a hit.
 PYTHONS := python3.13 python3.12 python3.11 python3 /usr/bin/python3
@@ -41,27 +41,31 @@ $(BIN)/python:
 
 $(BOX): $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing into $(VENV); about a minute"
-	$(PIP_INSTALL) --editable '.[embedded]'
+	$(PIP_INSTALL) --editable '.[embedded,compile]'
 	@touch $@
 
+# The hot path by mypyc, where a C compiler is; the same source runs as plain Python where none is.
+compiled: $(BOX)
+	@$(BIN)/hitstream compile || echo "going on: hits cost a tenth more"
+
 $(TOOLS): $(BOX)
-	$(PIP_INSTALL) --editable '.[embedded,test]'
+	$(PIP_INSTALL) --editable '.[embedded,compile,test]'
 	@touch $@
 
 $(BENCH): $(TOOLS)
-	$(PIP_INSTALL) --editable '.[embedded,test,bench]'
+	$(PIP_INSTALL) --editable '.[embedded,compile,test,bench]'
 	@touch $@
 
-demo: $(BOX) ## run the box on free ports, send shop traffic, show ledger and reports; KEEP=1 leaves it running, KAFKA=1 goes through Kafka
+demo: $(BOX) compiled ## run the box on free ports, send shop traffic, show ledger and reports; KEEP=1 leaves it running, KAFKA=1 goes through Kafka
 	@$(BIN)/hitstream demo $(if $(KEEP),--keep) $(if $(KAFKA),--kafka)
 
 kafka: $(BOX) ## run a local Apache Kafka until Ctrl-C; needs Java 17 and Maven
 	@$(BIN)/hitstream kafka
 
-test: $(TOOLS) ## run the tests, under 10 minutes
+test: $(TOOLS) compiled ## run the tests, under 10 minutes
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m 'not soak and not outside'
 
-outside: $(TOOLS) ## run the tests that need a browser, nginx, HAProxy or Prometheus; Debian's packages, see .ci/run
+outside: $(TOOLS) compiled ## run the tests that need a browser, nginx, HAProxy or Prometheus; Debian's packages, see .ci/run
 	$(BIN)/python -m pytest -m outside
 
 check: $(TOOLS) ## lint, format, types, import law
@@ -70,15 +74,15 @@ check: $(TOOLS) ## lint, format, types, import law
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_import_law.py
 
-guard: $(TOOLS) ## fail when a hit got dearer than benchmarks/guard.json allows; needs valgrind and wrk
+guard: $(TOOLS) compiled ## fail when a hit got dearer than benchmarks/guard.json allows; needs valgrind and wrk
 	$(BIN)/python -m benchmarks.guard
 
 soak: $(TOOLS) ## the full-length kill, outage and figure runs; takes an hour
 	$(BIN)/python -m pytest -m soak --timeout=7200
 
-bench: $(BENCH) ## measure; results go to benchmarks/results
+bench: $(BENCH) compiled ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks
 
 clean: ## remove what was built, data of the demo included
-	rm -rf $(VENV) build dist *.egg-info demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) infra/_compiled build dist *.egg-info demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,6 +27,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.wrk import CLIENT_CORE
+from infra import compiled
 from ingest.collector import run
 from ingest.counters import Counters
 from ingest.http_response import PIXEL
@@ -141,7 +142,7 @@ def inherited(name: str, arguments: list[str], **environment: str) -> Iterator[S
     """Run this module as a server on a socket that we opened, with more in its environment."""
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as sock:
         port = int(sock.getsockname()[1])
-        command = [sys.executable, "-m", "benchmarks.edge_servers", *arguments, str(sock.fileno())]
+        command = [sys.executable, "-m", compiled.__name__, "benchmarks.edge_servers", *arguments, str(sock.fileno())]
         with process(command, pass_fds=[sock.fileno()], env=child_environment(**environment)) as started:
             await_answer(port)
             yield Server(name, port, [started.pid])

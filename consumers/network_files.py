@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 
@@ -54,6 +55,14 @@ class PlaceDatabase:
         self.kind = metadata.database_type
         self.build_s = metadata.build_epoch
         self._probe()
+
+    @property
+    def name(self) -> str:
+        """The database's type and the day it was built, for a person."""
+        try:
+            return f"{self.kind} of {datetime.fromtimestamp(self.build_s, UTC):%Y-%m-%d}"
+        except (OverflowError, ValueError, OSError):  # a damaged file may name any number
+            return f"{self.kind} of an unknown day"
 
     def place(self, address: str) -> Place:
         """Return the place of an address; none where the database is damaged or knows no such address."""
@@ -119,7 +128,7 @@ class NetworkFiles:
         try:
             if path == self._place_path:
                 self.place = database = PlaceDatabase(path)
-                logger.info("place_database %s: %s of %d", path, database.kind, database.build_s)
+                logger.info("place_database %s: %s", path, database.name)
             else:
                 self._take_ranges(path)
         except FileUnusableError as error:

@@ -2,7 +2,7 @@
 
 Promise: JSON and CSV are complete and plain; the table shows at most ROWS_SHOWN_MAX rows and says how many it left out.
 Text that came in with a hit (paths, campaigns) cannot steer the terminal: what is not printable is shown as a
-replacement.
+replacement. In a narrow terminal texts are folded; no column gives way, but the bar.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from infra.report_options import ReportError
 FORMATS = ("table", "json", "csv")
 ROWS_SHOWN_MAX = 200
 BAR_CELLS = 20
+TEXT_CELLS_MIN = 8  # a column of texts folds them, but gets no narrower
 
 _BLOCKS = "▏▎▍▌▋▊▉█"
 _FRACTIONS = ("rate_total", "rate_step", "bot_share", "server_rate", "browser_rate")
@@ -66,18 +67,21 @@ def _table(rows: Sequence[dict[str, Any]], console: Console) -> None:
     if not rows:
         console.print("No events in this range. Widen --since and --until, or check --site.")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = [{key: _cell(key, value) for key, value in row.items()} for row in rows[:ROWS_SHOWN_MAX]]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for key, value in rows[0].items():
-        text = isinstance(value, str)
-        table.add_column(key.replace("_", " "), justify="left" if text else "right", overflow="fold", no_wrap=not text)
+        title = key.replace("_", " ")
+        if isinstance(value, str):
+            table.add_column(title, overflow="fold", min_width=TEXT_CELLS_MIN)
+        else:  # the heading is broken at its blanks
+            cells = max(map(len, [*title.split(), *(row[key] for row in shown)]))
+            table.add_column(title, justify="right", width=cells)
     with_bar = "rate_total" in rows[0]
     if with_bar:
         table.add_column("", width=BAR_CELLS, no_wrap=True)
-    for row in rows[:ROWS_SHOWN_MAX]:
-        cells = [Text(_cell(key, value)) for key, value in row.items()]
-        if with_bar:
-            cells.append(Text(bar(row["rate_total"]), style="cyan"))
-        table.add_row(*cells)
+    for row, texts in zip(rows, shown, strict=False):
+        own = [Text(bar(row["rate_total"]), style="cyan")] if with_bar else []
+        table.add_row(*map(Text, texts.values()), *own)
     console.print(table)
     if len(rows) > ROWS_SHOWN_MAX:
         console.print(f"and {len(rows) - ROWS_SHOWN_MAX:,} more rows; --format json or csv shows all")

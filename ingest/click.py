@@ -88,7 +88,7 @@ class Clicks:
         group = self._group
         seq = group.open(size + HIT_FIXED_BYTES)
         known = self._visitors.read(cookie, group.now_s)
-        ruling = self._rulings.of(event, signals, opted_out=known is OPTED_OUT)
+        ruling = self._rulings.of(event, signals, opted_out=known == OPTED_OUT)
         self._counters.verdicts[ruling.verdict] += 1
         if ruling.denial is not None:
             return Taken(302, plain, plain, self._denials.hits(seq, b"click", ruling.denial, given_in_event(event)))

@@ -82,7 +82,7 @@ class PixelBatch:
             visitor, answer = returning(cookie), PIXEL
             if visitor is None:
                 known = visitors.read(cookie, group.now_s)
-                if known is OPTED_OUT or (known is None and (query + referer).find(TRACE) >= 0):
+                if known == OPTED_OUT or (known is None and (query + referer).find(TRACE) >= 0):
                     unusual.append((connection, fields))
                     continue
                 visitor, mark, answer = routes.introduced(known, ruling, https=trusted and routes.https(address, proto))

@@ -138,7 +138,7 @@ class Routes:
         group, answer, given = self._group, PIXEL, given_in_query(query)
         seq = group.open(size + HIT_FIXED_BYTES)
         known = self.visitors.read(cookie, group.now_s)
-        ruling = self._rulings.of(given, signals, opted_out=known is OPTED_OUT)
+        ruling = self._rulings.of(given, signals, opted_out=known == OPTED_OUT)
         self.verdicts[ruling.verdict] += 1
         if ruling.denial is not None:
             hits = self._denials.hits(seq, b"pixel", ruling.denial, given, referer)
@@ -285,7 +285,7 @@ class Routes:
         group = self._group
         seq = group.open(bound, len(bodies))
         known = self.visitors.read(cookie, group.now_s)
-        rulings = [self._rulings.of(event, signals, opted_out=known is OPTED_OUT) for event in events]
+        rulings = [self._rulings.of(event, signals, opted_out=known == OPTED_OUT) for event in events]
         sites = [self._cookieless.of(event.get("s")) for event in events]
         named = not all(
             ruling.denial is not None or site is not None for ruling, site in zip(rulings, sites, strict=True)

@@ -15,7 +15,7 @@ from schemas.site import Site
 class Denial(NamedTuple):
     """A no: what becomes of a hit (`denials.py`). `mark` is the ruling's `known`.
 
-    `site` names the site in counts: its id where it has a table of its own, else "".
+    `site` names the site in counts: its id where it has a table of its own, else "". `domains`: where its pages may be.
     """
 
     site: str
@@ -71,5 +71,7 @@ class _SiteRulings:
 
 def _ruling(name: str, site: Site, verdict: Verdict) -> Ruling:
     said = b',"consent":"%b"' % verdict.value.encode()
-    denial = Denial(name, verdict, KNOWN + said, site.denied == "drop", site.domains) if verdict in DENIED else None
+    denial = None
+    if verdict in DENIED:
+        denial = Denial(name, verdict, KNOWN + said, site.denied == "drop", site.page_domains)
     return Ruling(verdict, denial, KNOWN + said, NEW + said)

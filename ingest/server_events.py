@@ -9,6 +9,7 @@ item that the worker would reject is not kept; the sender is told which, and why
   is no visitor, and the log key is random. Nothing that the sending server says of itself (address, agent) is kept.
 - An item's `c` and the site's mode are asked for consent; without it only what `denials.py` says is kept. An item that
   is dropped for want of it counts as accepted, too: there is nothing to send again.
+- A request that is refused whole is told why, by the reason that counts it (`counters.Refusal`): `{"error": "…"}`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ingest.event_body import parse_items
 from ingest.given import given_in_event
 from ingest.group_commit import GroupCommit, Taken
 from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR
-from ingest.http_response import refusal, response
+from ingest.http_response import STATUS_OF, refusal, response
 from ingest.http_strict import RefusedError, Request
 from ingest.rulings import Rulings
 from schemas.rejection import Reason
@@ -85,7 +86,17 @@ class ServerEvents:
         self._full = refusal(Refusal.SPOOL_FULL, b"Retry-After: %d\r\n" % settings.retry_after_s)
 
     def take(self, request: Request) -> Taken:
-        """Return what a POST comes to. Raises RefusedError."""
+        """Return what a POST comes to."""
+        try:
+            return self._taken(request)
+        except RefusedError as error:
+            self._counters.refused[error.reason] += 1
+            status, body = STATUS_OF[error.reason], orjson.dumps({"error": error.reason.value})
+            answer = response(status, LINES + error.lines, body)
+            return Taken(status, answer, answer, [])
+
+    def _taken(self, request: Request) -> Taken:
+        """Return what an accepted POST comes to. Raises RefusedError."""
         site = self._site_of(request.headers.get(b"authorization", []), self._now())
         items = parse_items(request.body, request.header(b"content-type"), self._events_max, self._depth_max)
         accepted: list[Accepted | None] = []

@@ -29,7 +29,7 @@ ENDS = (b"", b";")  # of a cookie
 HEX = bytes(byte if byte in b"0123456789abcdef" else ord("?") for byte in range(256))
 
 Known = tuple[bytes, int]  # id and birth second
-OPTED_OUT: Known = (NO_VISITOR, 0)
+OPTED_OUT: Known = (NO_VISITOR, 0)  # nobody else has this id
 
 _VALUE = re.compile(rb"([0-9a-f]{16})\.([1-9][0-9]{0,10})[ \t]*(?=;|\Z)").match
 
@@ -63,7 +63,7 @@ class Visitors:
     def read(self, cookie: bytes | None, now_s: int) -> Known | None:
         """Return id and birth second of a Cookie field's value, None where it holds no valid `_hs` cookie.
 
-        OPTED_OUT, and just that object, where it holds the opt-out cookie.
+        OPTED_OUT where it holds the opt-out cookie.
         """
         if cookie is None or cookie.find(b"_hs") < 0:
             return None

@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, StringConstraints, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,12 +26,13 @@ from pydantic_settings import (
 )
 
 from schemas.pattern import compiled
-from schemas.site import DEFAULT_SITE, RETENTION_DAYS_MAX, SITE_ID_PATTERN, Loc, Site, misfits
+from schemas.site import DEFAULT_SITE, RETENTION_DAYS_MAX, Site, misfits, site_id
 from schemas.toml_lines import line_of
 from schemas.topics import HITS
 
 Network = IPv4Network | IPv6Network
-SiteId = Annotated[str, StringConstraints(pattern=SITE_ID_PATTERN)]
+SiteId = Annotated[str, AfterValidator(site_id)]
+KEY_ITSELF = "[key]"  # pydantic's word for a table's key as the place of an error
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -360,25 +361,30 @@ def load(file: Path | None = None, /, **overrides: Any) -> Settings:  # noqa: AN
         )
     except ValidationError as error:
         wrong = [(item["loc"], item["msg"] + _got(item["loc"], item["input"])) for item in error.errors()]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SettingsError(f"{path}: line {line}: it is not written in UTF-8 ({error.reason})") from None
+    except (tomllib.TOMLDecodeError, OSError) as error:
         raise SettingsError(f"{path}: {error}") from None
     finally:
         _file.reset(token)
     if wrong:
         text = path.read_text() if path.is_file() else ""
-        problems = [f"{'.'.join(map(str, loc))}: {message.removeprefix('Value error, ')}" for loc, message in wrong]
-        lines = [_where(text, loc) + problem for (loc, _), problem in zip(wrong, problems, strict=True)]
+        places = [[part for part in loc if part != KEY_ITSELF] for loc, _ in wrong]
+        said = [message.removeprefix("Value error, ") for _, message in wrong]
+        problems = [f"{'.'.join(map(str, place))}: {why}" for place, why in zip(places, said, strict=True)]
+        lines = [_where(text, place) + problem for place, problem in zip(places, problems, strict=True)]
         where = f"settings cannot be used, see HITSTREAM_* variables and {path}"
         raise SettingsError("\n  ".join([f"{where}:", *lines]), problems)
     return settings
 
 
-def _where(text: str, loc: Loc) -> str:
-    line = line_of(text, [part for part in loc if part != "[key]"])  # pydantic's word for "the key itself"
+def _where(text: str, loc: Sequence[str | int]) -> str:
+    line = line_of(text, loc)
     return f"line {line}: " if line else ""
 
 
-def _got(loc: Loc, value: object) -> str:
+def _got(loc: Sequence[str | int], value: object) -> str:
     """Return the refused value in words, unless it is a secret or may hold some."""
     secret = any(word in str(part) for part in loc for word in ("password", "key"))
     return f" (got {value!r})" if isinstance(value, (str, int, float)) and not secret else ""

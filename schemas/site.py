@@ -25,6 +25,13 @@ _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,31})://(?P<host>[^/:@?#\s]+
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # a browser leaves them out
 
 
+def site_id(text: str) -> str:
+    """Return a site id as it is. Raises ValueError for what is none."""
+    if not re.fullmatch(SITE_ID_PATTERN, text):
+        raise ValueError("no site id: write 1 to 64 letters, digits, '.', '_' and '-', with a letter or digit first")
+    return text
+
+
 class ServerKey(BaseModel):
     """One key for `POST /v1/events`, kept as its hash: the key itself was shown once, when it was made."""
 
@@ -47,7 +54,11 @@ class Site(BaseModel):
         description="Domains of the site, subdomains included (a leading `www.` is ignored): a referrer on one is "
         "internal, a page on another is rejected, CORS answers their origins. None: any page.",
     )
-    origins: tuple[str, ...] = Field(default=(), description="Further origins that CORS answers: scheme://host[:port].")
+    origins: tuple[str, ...] = Field(
+        default=(),
+        description="Further origins, scheme://host[:port]: CORS answers them, and pages on their hosts are taken; a "
+        "referrer there is a referrer.",
+    )
     consent: Literal["opt-in", "opt-out", "none"] = Field(
         default="opt-out",
         description="`opt-in`: denied until `c` says yes; `opt-out`: kept until a signal says no; `none`: no consent "
@@ -77,6 +88,14 @@ class Site(BaseModel):
         default="", pattern=LINK_KEY_PATTERN, description="Signs click redirects and cross-domain links; a secret."
     )
     redirect_hosts: tuple[str, ...] = Field(default=(), description="Hosts that /c redirects to without a signature.")
+
+    @property
+    def page_domains(self) -> tuple[str, ...]:
+        """Where the site's pages may be, subdomains included: its domains and its origins' hosts; (): anywhere."""
+        if not self.domains:
+            return ()
+        webs = (match for match in map(_ORIGIN.fullmatch, self.origins) if match and match["scheme"] in _DEFAULT_PORTS)
+        return tuple(dict.fromkeys((*self.domains, *(match["host"] for match in webs))))
 
     @field_validator("timezone")
     @classmethod

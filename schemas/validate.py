@@ -58,7 +58,7 @@ def limits_of(settings: Settings) -> Limits:
     """Return the limits that the settings name; they are in seconds, limits in ms."""
     return Limits(
         sites=frozenset(settings.sites) or None,
-        domains={name: site.domains for name, site in settings.sites.items() if site.domains},
+        domains={name: site.page_domains for name, site in settings.sites.items() if site.domains},
         event_age_ms_max=settings.event_age_s_max * 1000,
         event_ahead_ms_max=settings.event_ahead_s_max * 1000,
         items_max=settings.items_max,

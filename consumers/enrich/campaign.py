@@ -35,8 +35,8 @@ class Campaign(NamedTuple):
 
 _NOTHING = ("",) * len(Campaign._fields)
 NO_CAMPAIGN = Campaign()
-_UTM = Campaign._fields[:5]
-_KNOWN = frozenset(_UTM) | frozenset(CLICK_IDS)
+UTM = Campaign._fields[:5]
+_KNOWN = frozenset(UTM) | frozenset(CLICK_IDS)
 _LONGEST = max(map(len, _KNOWN))
 _RANK = {name: rank for rank, name in enumerate(CLICK_IDS)}
 
@@ -66,7 +66,7 @@ def _campaign(query: str) -> Campaign:
     click_id_type = min(
         (key for key, value in found.items() if key in _RANK and value), key=_RANK.__getitem__, default=""
     )
-    utm = {name: found[name] for name in _UTM if name in found}
+    utm = {name: found[name] for name in UTM if name in found}
     return Campaign(**utm, click_id=found.get(click_id_type, ""), click_id_type=click_id_type)
 
 

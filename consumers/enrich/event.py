@@ -9,7 +9,7 @@ from hashlib import sha256
 import msgspec
 
 from consumers.enrich.agent import Agent, describe
-from consumers.enrich.campaign import NO_CAMPAIGN, campaign
+from consumers.enrich.campaign import NO_CAMPAIGN, UTM, campaign
 from consumers.enrich.channel import channel, referrer_host
 from consumers.enrich.click import CLICK, campaign_query
 from consumers.enrich.client_hints import NO_HINTS, ClientHints
@@ -60,7 +60,8 @@ class Enricher:
     def enrich(self, event: Event, hit: Hit, referrer: str) -> None:
         """Fill in browser, OS, device, bot, place, campaign, referrer and the channel that the event alone stands for.
 
-        Afterwards title, page and properties are scrubbed. Sessions replace channel and campaign by the opener's later.
+        Afterwards tags, title, page and properties are scrubbed. Sessions replace channel and campaign by the opener's
+        later.
         """
         if event.consent not in DENIED:
             self._sender(event, hit)
@@ -84,6 +85,8 @@ class Enricher:
         if event.user_id and self._rules.users_hashed.get(event.site, self._rules.other_users_hashed):
             event.user_id = hashed_user(event.user_id)
         if self._scrub is not None:
+            if tags is not NO_CAMPAIGN:
+                _scrub_tags(event, self._scrub)
             _scrub(event, self._scrub)
 
     def _sender(self, event: Event, hit: Hit) -> None:
@@ -133,6 +136,14 @@ def _scrub(event: Event, scrub: Scrub) -> None:
         event.title = scrub.text(event.title)
     if event.props:
         event.props = {name: scrub.value(name, value) for name, value in event.props.items()}
+
+
+def _scrub_tags(event: Event, scrub: Scrub) -> None:
+    """Newsletters name readers in their tags."""
+    for name in UTM:
+        value = getattr(event, name)
+        if value:
+            setattr(event, name, scrub.value(name, value))
 
 
 @lru_cache(USERS_CACHED_MAX)

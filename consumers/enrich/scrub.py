@@ -6,7 +6,7 @@ at a character that it must hold, and those of the `scrub_patterns` setting run 
 
 What matches: e-mail addresses, plain or percent-encoded; JSON Web Tokens; the values of parameters and properties with
 a private name (`data/private_parameters.tsv` and the setting `scrub_parameters`), in an address within a parameter as
-well; the setting's patterns. `utm_*` and click ids stay as they are: they belong to the campaign.
+well; the setting's patterns. Click ids stay as they are: they belong to the campaign. Of `utm_*` no name is private.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from consumers.enrich.tables import CLICK_IDS, PRIVATE_ALWAYS, PRIVATE_LONG, plain_name
+from schemas.page import without_parameters
 from schemas.pattern import compiled
 
 MARKER = "(redacted)"
@@ -53,7 +54,7 @@ class Scrub:
         return self.path(path), query
 
     def value(self, name: str, value: str) -> str:
-        """Return a property's value, scrubbed."""
+        """Return the value of a property or a campaign's tag, scrubbed."""
         return MARKER if self._is_private(name, value) else self.text(value)
 
     def text(self, text: str) -> str:
@@ -84,7 +85,7 @@ class Scrub:
         if not value:
             return self.text(part)
         key = unquote(name).lower() if "%" in name else name.lower()
-        if key in CLICK_IDS or key.startswith("utm_"):
+        if key in CLICK_IDS:
             return part
         if self._is_private(key, value):
             return f"{self.text(name)}={MARKER}"
@@ -128,6 +129,8 @@ def without_click_ids(query: str) -> str:
     """Return a raw query without the click ids' parameters: what is kept where ads were not consented to."""
     if not query:
         return ""
+    if "%" in query:
+        return without_parameters(query, CLICK_IDS)  # an escaped name is the same name
     return "&".join([part for part in query.split("&") if part.partition("=")[0].lower() not in CLICK_IDS])
 
 

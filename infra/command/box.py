@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from infra import compiled
 from infra.admin import admin_app, is_loopback, serve_admin
 from infra.command import run_file
 from infra.command.errors import UserError
@@ -37,7 +38,7 @@ ROLES = {
     "work": ("workers",),
 }
 NEEDED = {"up": "collector", "collect": "collector", "forward": "forwarder", "work": "worker"}
-CHILD_COMMAND = (sys.executable, "-P", "-m", run_file.CHILD_MODULE)
+CHILD_COMMAND = (sys.executable, "-P", "-m", compiled.__name__, run_file.CHILD_MODULE)
 STOP_MARGIN_S = 2.0  # beyond the time a child gives itself
 CLICKHOUSE_STOP_S = 12.0  # beyond the same: running statements are cancelled, then the tables closed
 PORT_RETRY_S = 0.2

@@ -6,13 +6,13 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
 
+from infra import compiled
 from infra.command import run_file
 from infra.command.box import ADMIN_PORT_OFFSET, runs_own_clickhouse
 from infra.command.errors import UserError
@@ -40,7 +40,7 @@ class Finding(NamedTuple):
 
 def examine() -> list[Finding]:
     """Return every finding; no check changes anything but the data directory, which is made."""
-    findings = [_python()]
+    findings = [_python(), _hot_path()]
     try:
         settings = load()
     except SettingsError as error:
@@ -73,6 +73,12 @@ def _python() -> Finding:
     least = ".".join(str(part) for part in PYTHON_LEAST)
     good = sys.version_info[:2] >= PYTHON_LEAST
     return Finding("python", good, f"{version}, {sys.executable}", f"install Python {least} or newer")
+
+
+def _hot_path() -> Finding:
+    state = compiled.state()
+    found = state if state == compiled.COMPILED else f"plain Python, a tenth slower: {state}; `hitstream compile`"
+    return Finding("hot path", good=True, found=found)
 
 
 def _settings_file() -> Finding:
@@ -121,8 +127,7 @@ def _network_files(settings: Settings) -> Iterator[Finding]:
     if settings.place_database is not None:
         path, good = settings.place_database, True
         try:
-            database = PlaceDatabase(path)
-            found = f"{path}: {database.kind} of {datetime.fromtimestamp(database.build_s, UTC):%Y-%m-%d}"
+            found = f"{path}: {PlaceDatabase(path).name}"
         except FileUnusableError as error:
             good, found = False, f"{path}: {error}"
         yield Finding("place database", good, found, "correct HITSTREAM_PLACE_DATABASE; till then events have no place")

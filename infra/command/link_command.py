@@ -19,20 +19,25 @@ def link(
     ] = "",
 ) -> None:
     """Print the address of a click redirect to URL, signed under the site's link key."""
+    from secrets import token_urlsafe
     from urllib.parse import quote
 
     from infra.command import sites
+    from infra.command.snippet import address
     from ingest.redirect_target import signature, target_of
-    from schemas.settings import load
+    from schemas.server_key import SECRET_BYTES
+    from schemas.settings import config_file, load
 
     settings = load()
     if settings.sites:
         sites.defined(settings, site)
     link_key = settings.site(site).link_key
     if not link_key:
-        raise UserError(f"site {site!r} has no link key: give it one, `link_key` in the settings")
+        table = f"sites.{site}" if settings.sites else "default_site"
+        line = f'link_key = "{token_urlsafe(SECRET_BYTES)}"'
+        raise UserError(f"site {site!r} has no link key: put this line under [{table}] in {config_file()}:\n  {line}")
     if target_of(url) is None:
         raise UserError(f"{url!r} is no target: write an http(s) URL without user, backslash and control characters")
-    base = at.rstrip("/")
+    base = address("--at", at) if at else ""
     signed = f"s={quote(site)}&u={quote(url, safe='')}&sig={signature(link_key, site, url)}"
     sys.stdout.write(f"{base}{settings.click_path}?{signed}\n")

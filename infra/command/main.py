@@ -177,6 +177,20 @@ def doctor() -> None:
     raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
 
 
+@app.command("compile")
+def compile_hot_path() -> None:
+    """Compile the collector's hot path for this Python with mypyc; hits cost a tenth less. Needs a C compiler."""
+    from rich.console import Console
+
+    from infra import compiled
+
+    if compiled.state() == compiled.COMPILED:
+        return
+    with Console(stderr=True).status("compiling the hot path; about 20 s"):
+        compiled.build()
+    typer.echo("the hot path is compiled: boxes that start from now on use it")
+
+
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         names = ", ".join(repr(name) for name in allowed if name)

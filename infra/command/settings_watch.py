@@ -2,6 +2,8 @@
 
 - All of it or nothing: what the settings refuse leaves those in force as they are, and is said with its line, in the
   log and in `problem`, until the file is right.
+- So is what cannot be taken up yet (a salt or ClickHouse is missing): said once, tried again every second. A file that
+  goes back meanwhile is handed over all the same, for a part of the other may hold already.
 - A file counts once it has been the same for a whole look, so that one that is being written is not taken for whole. A
   file that is gone takes no site with it.
 - It costs the process one stat a second, in a thread of its own; the file is read there, too.
@@ -38,12 +40,17 @@ class SettingsWatch:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.problem = ""
+        self._unusable = self._late = ""  # what is wrong with the file; why it cannot be taken up yet
         self.waiting: tuple[str, ...] = ()  # settings that differ in the file
         self.taken_up = 0
         self._file = config_file()
         self._seen = self._read = UNREAD  # so the first looks read it: it may have changed since the process did
         self._due: Settings | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why the sites in force are not the file's; "" when they are."""
+        return self._unusable or self._late
 
     def start(self, take_up: Callable[[Settings], None]) -> None:
         """Look every second, in a thread, for the life of the process; see `look`."""
@@ -81,11 +88,11 @@ class SettingsWatch:
         self._read = version
         if version == MISSING and _sites(found) != _sites(self.settings):
             problem, found = f"{self._file} is gone", self.settings
-        if problem and problem != self.problem:
+        if problem and problem != self._unusable:
             log.error("the settings read before hold on: %s", problem)
-        elif self.problem and not problem:
+        elif self._unusable and not problem:
             log.info("%s can be used again", self._file)
-        self.problem = problem
+        self._unusable = problem
         if not problem:
             self._compare(found)
 
@@ -95,20 +102,24 @@ class SettingsWatch:
         if waiting and waiting != self.waiting:
             log.warning("%s: changed %s; that holds from the next start on", self._file, ", ".join(waiting))
         self.waiting = waiting
-        if _sites(found) != _sites(self.settings):
+        if self._due is not None or _sites(found) != _sites(self.settings):
             self._due = self.settings.model_copy(update={name: getattr(found, name) for name in TAKEN_UP})
 
     def _hand_over(self, due: Settings, take_up: Callable[[Settings], None]) -> None:
         try:
             take_up(due)
         except RetryError as error:
-            log.warning("sites cannot be taken up yet: %s", error)
+            late = f"sites cannot be taken up yet, those before hold on: {error}"
+            if late != self._late:
+                log.warning("%s", late)
+            self._late = late
             return
         except FatalError as error:
             log.error("sites were not taken up whole: %s", error)  # noqa: TRY400  the message is made for the reader
         before, self.settings, self._due = self.settings, due, None
+        self._late = ""
         self.taken_up += 1
-        log.info("%s: taken up: %s", self._file, "; ".join(changes(before, due)))
+        log.info("%s: taken up: %s", self._file, "; ".join(changes(before, due)) or "the sites are as before")
         if before.sites and not due.sites:
             log.warning("no site is defined any more: every well-formed site id and any Origin is accepted")
 
@@ -136,7 +147,7 @@ class SettingsWatchMetrics(Collector):
         watch = self._watch
         yield GaugeMetricFamily(
             "hitstream_settings_unusable",
-            "1 while the settings file is wrong and those read before hold on; /readyz says what is wrong.",
+            "1 while the file is wrong or cannot be taken up yet, and the settings before hold on; /readyz says why.",
             value=int(bool(watch.problem)),
         )
         yield GaugeMetricFamily(

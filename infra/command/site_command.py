@@ -26,7 +26,7 @@ RELOADED = "running processes read it within a few seconds"
 
 Id = Annotated[str, typer.Argument(help="The site's id, the `s` of its hits.")]
 Domains = Annotated[list[str] | None, typer.Option("--domain", help="A domain, subdomains included; may be repeated.")]
-Origins = Annotated[list[str] | None, typer.Option("--origin", help="A further origin for CORS; may be repeated.")]
+Origins = Annotated[list[str] | None, typer.Option("--origin", help="A further origin of pages; may be repeated.")]
 Consent = Annotated[str | None, typer.Option(help="opt-in, opt-out or none")]
 Denied = Annotated[str | None, typer.Option(help="Of a denied hit keep: anonymous, or drop it.")]
 Identity = Annotated[str | None, typer.Option(help="cookie or cookieless")]
@@ -160,7 +160,9 @@ def snippet(
     site: Id,
     *,
     base_url: Annotated[str, typer.Option(help="Where browsers reach hitstream, such as https://hits.example.")] = "",
-    output_format: Annotated[str, typer.Option("--format", help="text, or html for the HTML alone")] = "text",
+    output_format: Annotated[
+        str, typer.Option("--format", help="text, or html for what goes into every page alone")
+    ] = "text",
 ) -> None:
     """Print what to paste into the site's pages and emails."""
     from infra.command import sites

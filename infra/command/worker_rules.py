@@ -24,6 +24,7 @@ def network_files(settings: Settings) -> NetworkFiles:
 def worker_rules(settings: Settings, files: NetworkFiles | None = None) -> WorkerRules:
     """Return the worker's rules; settings are in seconds, rules in ms. No `files`: nothing is known of addresses."""
     limits = limits_of(settings)
+    domains = {name: site.domains for name, site in settings.sites.items() if site.domains}
     enrichment = Enrichment(
         scrub=settings.scrub,
         scrub_parameters=settings.scrub_parameters,
@@ -32,7 +33,7 @@ def worker_rules(settings: Settings, files: NetworkFiles | None = None) -> Worke
         other_users_hashed=settings.default_site.user_id == "hashed",
     )
     return WorkerRules(
-        rules=Rules(limits, limits.domains, enrichment),
+        rules=Rules(limits, domains, enrichment),
         session=_session_rule(settings),
         session_keep_ms=settings.session_cache_horizon_s * 1000,
         batch_rows_max=settings.batch_rows_max,

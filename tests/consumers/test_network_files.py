@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,17 @@ def test_what_is_in_force_is_exposed(path, tmp_path):
     empty = CollectorRegistry()
     empty.register(NetworkFileMetrics(NetworkFiles(None)))
     assert empty.get_sample_value("hitstream_worker_place_database_build_timestamp_seconds") == 0
+
+
+def test_it_is_named_by_the_day_it_was_built_if_that_is_one(path):
+    database = PlaceDatabase(path)
+    assert database.name == f"Test-City of {datetime.fromtimestamp(database.build_s, UTC):%Y-%m-%d}"
+    field = b"build_epoch\x04\x02"  # 64 bits without sign, 4 bytes of them written
+    before, value = path.read_bytes().split(field)
+    path.write_bytes(before + b"build_epoch\x08\x02\x7f" + b"\xff" * 7 + value[4:])
+    damaged = PlaceDatabase(path)
+    assert (damaged.build_s, damaged.name) == (2**63 - 1, "Test-City of an unknown day")
+    assert place(NetworkFiles(path), "192.0.2.0") == IN_BERLIN
 
 
 def test_no_descriptor_is_left_open(path):

@@ -42,7 +42,8 @@ def test_the_collector_follows_it(tmp_path, file):
     ("arguments", "says"),
     [
         (("nobody", TARGET), "nobody"),
-        (("blog", TARGET), "no link key"),
+        (("blog", TARGET), "no link key: put this line under [sites.blog] in "),
+        (("shop", TARGET, "--at", "hits.example"), "write it like https://hits.example"),
         (("shop", "javascript:alert(1)"), "no target"),
         (("shop", "https://user@shop.example/"), "no target"),
     ],
@@ -51,6 +52,13 @@ def test_what_it_cannot_sign(file, arguments, says):
     done = link(*arguments)
     assert isinstance(done.exception, UserError)
     assert says in str(done.exception)
+
+
+def test_the_line_that_it_asks_for_gives_the_site_a_key(file):
+    line = str(link("blog", TARGET).exception).partition("\n")[2]
+    assert str(file) in str(link("blog", TARGET).exception)
+    file.write_text(file.read_text() + line.strip() + "\n")
+    assert link("blog", TARGET).stdout.startswith("/c?s=blog&u=")
 
 
 def test_without_sites_the_default_sites_key_signs_for_any(file):

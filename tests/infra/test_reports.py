@@ -254,6 +254,18 @@ def test_empty_and_long_results():
     assert "and 7 more rows" in printed(long, "table")
 
 
+@pytest.mark.parametrize("name", ["traffic", "matches", "sessions", "funnel", "attribution"])
+def test_no_column_is_lost_in_a_terminal_of_80_columns(name):
+    options = ReportOptions(steps=("A", "B"), by="channel")
+    texts = {"channel": "Mobile Push Notifications", "event": "InitiateCheckout", "currency": "EUR"}
+    numbers = dict.fromkeys(columns(name, options), 0.5) | {"events": 1_234_567}
+    row = {key: texts.get(key, number) for key, number in numbers.items()}
+    lines = printed([row], "table", width=80).splitlines()
+    words = " ".join(lines).split()
+    assert [word for key in row for word in key.split("_") if word not in words] == []
+    assert max(map(len, lines)) <= 80
+
+
 def test_a_bar_grows_by_eighths():
     assert [bar(fraction, 2) for fraction in (-1, 0, 1 / 16, 0.5, 1, 2)] == ["", "", "▏", "█", "██", "██"]
 

@@ -166,9 +166,23 @@ def test_what_cannot_be_taken_up_yet_is_tried_again(process, caplog):
     process.write(BLOG)
     process.look(3)
     assert (process.sites(), sorted(process.watch.settings.sites)) == ([], ["shop"])
+    assert process.watch.problem == "sites cannot be taken up yet, those before hold on: no ClickHouse"
+    assert metrics(process.watch)["hitstream_settings_unusable"] == 1
     process.look(2)
     assert (process.sites(), sorted(process.watch.settings.sites)) == ([["blog"]], ["blog"])
-    assert caplog.text.count("cannot be taken up yet: no ClickHouse") == 2
+    assert caplog.text.count("cannot be taken up yet") == 1
+    assert (process.watch.problem, metrics(process.watch)["hitstream_settings_unusable"]) == ("", 0)
+
+
+def test_a_file_that_goes_back_takes_back_what_was_half_taken_up(process):
+    process.fail = [RetryError("no ClickHouse")]
+    process.write(BLOG)
+    process.look(2)
+    process.write(SHOP)
+    process.fail = [RetryError("no ClickHouse")]
+    process.look(4)
+    assert process.sites() == [["shop"]]
+    assert process.watch.problem == ""
 
 
 def test_what_can_never_be_taken_up_whole_is_said_once(process, caplog):

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import stat
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -105,7 +106,7 @@ def test_a_link_to_the_file_stays_a_link(file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["add", "a b"], "sites.a b"),
+        (["add", "a b"], "sites.a b: no site id: write 1 to 64 letters, digits"),
         (["add", "shop"], "is there already"),
         (["add", "x", "--consent", "perhaps"], "consent: Input should be 'opt-in', 'opt-out' or 'none'"),
         (["add", "x", "--domain", "https://x.example/"], "is no host name: write it without scheme"),
@@ -230,14 +231,28 @@ def test_the_snippet_is_html_for_this_site_and_these_paths(file, monkeypatch):
     assert html.startswith(
         '<script async src="https://hits.example/hs.js" data-site="shop"></script>\n<noscript><img src='
     )
-    assert 'src="https://hits.example/p.gif?s=shop&amp;e=EmailOpen&amp;id=MESSAGE' in html
+    assert html.count("<script") == html.count("<img") == html.count("\n") - 1 == 1, "no example goes into every page"
     text = site("snippet", "shop")
+    assert 'src="http://localhost:8080/p.gif?s=shop&amp;e=EmailOpen&amp;id=MESSAGE' in text
+    assert "docs/tls.md" in text
     assert "http://localhost:8080/hs.js" in text
     assert "load nothing over http" in text
     file.write_text(FILE)
     assert "is not defined; defined: shop" in site("snippet", "blog", code=2)
     for base in ("hits.example", 'https://a"onload="x', "https://a/?b"):
         assert "is no http(s) URL" in site("snippet", "shop", "--base-url", base, code=2)
+
+
+@pytest.mark.parametrize(
+    ("consent", "says"),
+    [("opt-in", "nothing is kept that names the visitor"), ("opt-out", "unless a signal says no"), ("none", "whole.")],
+)
+def test_the_snippet_gives_nobodys_consent(file, consent, says):
+    file.write_text(f'[sites.shop]\nconsent = "{consent}"\n')
+    text = site("snippet", "shop")
+    assert says in text
+    assert re.findall(r'"consent", (.*)\)', text) == ["CHOICE"]
+    assert ("add &amp;c=1 where the reader agreed" in text) == (consent == "opt-in")
 
 
 def test_secrets_are_in_no_message_and_no_listing(file):
@@ -260,8 +275,8 @@ def test_every_wrong_value_is_named_with_its_line(file):
 
 
 def test_a_file_that_cannot_be_read_is_said(file):
-    file.write_bytes(b'a = "\xff"')
-    with pytest.raises(SettingsError, match=r"hitstream\.toml: 'utf-8' codec"):
+    file.write_bytes(b'port = 1\n\na = "\xff"')
+    with pytest.raises(SettingsError, match=r"hitstream\.toml: line 3: it is not written in UTF-8"):
         load()
 
 

@@ -76,8 +76,10 @@ def test_a_page_is_counted_with_all_that_is_known_of_it(tmp_path, web, browser):
 def test_calls_wait_for_the_script_and_consent_goes_first(tmp_path, web, browser):
     async def main():
         async with edge(tmp_path) as box:
-            example = re.search(r"<script>\n.*?</script>", snippet(load(), "shop", "", explained=False), re.DOTALL)[0]
-            url = web.page("/cart", f"{example}{tag(box.port)}")
+            text = snippet(load(), "shop", "", explained=True)
+            purchase, choice = re.findall(r"<script>\n.*?</script>", text, re.DOTALL)
+            choice = choice.replace("CHOICE", "'analytics,ads'")
+            url = web.page("/cart", f"{purchase}{choice}{tag(box.port)}")
             await visited(box, browser, url, 2)
             calls = (
                 "hitstream('consent', 'ads,analytics');"

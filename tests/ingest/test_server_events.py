@@ -180,7 +180,7 @@ def test_without_a_valid_key_nothing_is_read_or_kept(tmp_path, monkeypatch):
             answers, kept_open = await box.probed(*(request for request, _ in without))
             assert kept_open
             for (_, presented), answer in zip(without, answers, strict=True):
-                assert answer.status == 401
+                assert (answer.status, answer.body) == (401, b'{"error":"unauthorized"}')
                 challenge = answer.headers[b"www-authenticate"]
                 assert challenge.startswith(b'Bearer realm="hitstream"')
                 assert (b"invalid_token" in challenge) is presented
@@ -214,6 +214,10 @@ def test_bodies(tmp_path, body, status):
                 assert found["accepted"] + len(found["rejected"]) == 1
             else:
                 assert box.hits() == []
+                reasons = {"bad_body"} if status == 400 else {"too_many_events", "hit_too_large"}
+                assert orjson.loads(answer.body)["error"] in reasons
+                assert answer.headers[b"content-type"] == b"application/json"
+                assert sum(box.counters.refused.values()) == 1
 
     run(main)
 
@@ -226,6 +230,7 @@ def test_methods_types_and_paths(tmp_path):
             requests.append(post(b"{}", bearer(KEY), b"Content-Type: text/html", path=b"/in"))
             answers, _ = await box.probed(*requests)
             assert statuses(answers) == [405, 405, 404, 202, 400]
+            assert answers[-1].body == b'{"error":"bad_content_type"}'
             assert answers[0].headers[b"allow"] == b"POST"
             assert not any(b"access-control-allow-origin" in answer.headers for answer in answers)
 

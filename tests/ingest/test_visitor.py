@@ -68,7 +68,7 @@ def test_what_counts_as_absent(cookie):
     ],
 )
 def test_the_opt_out_cookie_is_all_that_counts(cookie):
-    assert visitors().read(cookie, NOW) is OPTED_OUT
+    assert visitors().read(cookie, NOW) == OPTED_OUT
 
 
 @pytest.mark.parametrize(

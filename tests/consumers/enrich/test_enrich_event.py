@@ -27,12 +27,22 @@ def event_of(members=None, rules=SCRUBBING, networks=UNKNOWN_NETWORKS, **paramet
     return prepared.event
 
 
-def test_page_title_and_properties_are_scrubbed_and_the_campaign_is_not():
+def test_page_title_and_properties_are_scrubbed_and_the_campaign_stays():
     event = event_of(**{"ti": "Hello joe@x.example", "p.note": "ask joe@x.example", "p.email": "joe", "p.n": 1})
     assert event.url_query == f"gclid=Cj0&utm_source=google&utm_medium=cpc&email={MARKER}&FBCLID=Iw"
     assert event.title == f"Hello {MARKER}"
     assert event.props == {"note": f"ask {MARKER}", "email": MARKER, "n": "1"}
     assert (event.click_id, event.click_id_type, event.channel) == ("Cj0", "gclid", "Paid Search")
+
+
+def test_who_is_named_in_a_newsletters_tags_is_scrubbed_and_the_channel_stays():
+    page = "https://shop.example/?utm_source=news&utm_medium=email&utm_term=joe%40x.example&utm_content=EN123456"
+    event = event_of(rules=Enrichment(True, ("utm_campaign",), (r"[A-Z]{2}\d{6,}",)), u=page + "&utm_campaign=joe")
+    tags = f"utm_term={MARKER}&utm_content={MARKER}&utm_campaign={MARKER}"
+    assert event.url_query == f"utm_source=news&utm_medium=email&{tags}"
+    assert (event.utm_source, event.utm_medium) == ("news", "email")
+    assert (event.utm_term, event.utm_content, event.utm_campaign) == (MARKER, MARKER, MARKER)
+    assert event.channel == "Email"
 
 
 def test_nothing_is_scrubbed_where_the_setting_says_so():
