@@ -28,7 +28,7 @@ from benchmarks.report_events import await_merges, fill
 from benchmarks.results_file import write_result
 from consumers.clickhouse_client import ClickHouse
 from infra.command.database import apply_migrations, open_client
-from infra.report_options import MODELS, ReportOptions
+from infra.report_options import ALL_MODELS, ReportOptions
 from infra.reports import run
 from schemas.settings import child_environment, load
 
@@ -76,7 +76,7 @@ def queries(client: ClickHouse) -> dict[str, Callable[[], object]]:
     return {
         BARE: lambda: client.query(_BARE),
         FUNNEL: lambda: run("funnel", client, ReportOptions(steps=STEPS, by="channel")),
-        ATTRIBUTION: lambda: [run("attribution", client, ReportOptions(model=model)) for model in MODELS],
+        ATTRIBUTION: lambda: run("attribution", client, ReportOptions(model=ALL_MODELS)),
         SESSIONS_CHANNEL: lambda: run("sessions", client, ReportOptions(by="channel")),
         SESSIONS_DAY: lambda: run("sessions", client, ReportOptions(by="day")),
     }

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 MODELS = ("first", "last", "last-non-direct", "linear", "time-decay", "position")
+ALL_MODELS = "all"
 CONVERSION_DEFAULT = {"attribution": "Purchase", "matches": ""}
 STEPS_MAX = 32
 DURATION_MS_MAX = 3660 * 86_400_000  # ten years
@@ -59,7 +60,8 @@ class ReportOptions:
     Durations (`window`, `lookback`) are a number and a unit: s, m, h, d, w. `since` (included) and `until` (excluded)
     are an ISO date or datetime, in `tz` where it has no offset, or a duration back from now; "" is everything. `by`
     is one of BREAKDOWNS of the report; "" is its default. `event` is a conversion's name; "" is Purchase, in matches
-    also every name that servers send. `currency` concerns money, so attribution alone.
+    also every name that servers send. `model` is one of MODELS, or "all": each for itself. `currency`
+    concerns money, so attribution alone.
     """
 
     steps: tuple[str, ...] = ()
@@ -148,12 +150,12 @@ def parameters(report: str, options: ReportOptions, now: datetime) -> dict[str, 
 
 
 def _attribution(options: ReportOptions) -> dict[str, object]:
-    if options.model not in MODELS:
-        raise ReportError(f"model {options.model!r} is unknown: choose one of {', '.join(MODELS)}")
+    if options.model not in (*MODELS, ALL_MODELS):
+        raise ReportError(f"model {options.model!r} is unknown: choose one of {', '.join(MODELS)}, or {ALL_MODELS}")
     if options.currency and not re.fullmatch(r"[A-Za-z]{3}", options.currency):
         raise ReportError(f"currency {options.currency!r} is no ISO 4217 code: write one such as EUR")
     return {
-        "model": options.model,
+        "models": list(MODELS) if options.model == ALL_MODELS else [options.model],
         "lookback_ms": duration_ms(options.lookback, "lookback"),
         "currency": options.currency.upper(),
     }

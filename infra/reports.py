@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from infra.report_options import BREAKDOWNS, ReportError, ReportOptions, breakdown_column, parameters
+from infra.report_options import ALL_MODELS, BREAKDOWNS, ReportError, ReportOptions, breakdown_column, parameters
 from infra.report_render import FORMATS, render
 
 __all__ = ["FORMATS", "REPORTS", "ReportError", "ReportOptions", "columns", "render", "run"]
@@ -45,7 +45,8 @@ def columns(name: str, options: ReportOptions) -> tuple[str, ...]:
     """Return the keys of a report's rows in order, `currency` aside. Raises ReportError."""
     _check_name(name)
     by = breakdown_column(name, options)
-    return ((by,) if by else ()) + _COLUMNS[name]
+    leading = ("model",) if name == "attribution" and options.model == ALL_MODELS else ()
+    return leading + ((by,) if by else ()) + _COLUMNS[name]
 
 
 def run(name: str, client: Client, options: ReportOptions, now: datetime | None = None) -> list[dict[str, Any]]:
@@ -69,11 +70,11 @@ def run(name: str, client: Client, options: ReportOptions, now: datetime | None 
 
 def _attribution(found: list[dict[str, Any]], keys: tuple[str, ...]) -> list[dict[str, Any]]:
     """Name the columns; `currency` stands there only when there is more than one."""
-    by = keys[0]
+    *leading, by = keys[:-2]
     several = len({row["currency"] for row in found}) > 1
     rows = []
     for row in found:
-        named = {by: row["value"]}
+        named = {key: row[key] for key in leading} | {by: row["value"]}
         if several:
             named["currency"] = row["currency"]
         rows.append(named | {"conversions": float(row["conversions"]), "value": float(row["amount"])})

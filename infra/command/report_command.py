@@ -39,7 +39,7 @@ def funnel(  # noqa: PLR0913  a command's options are its arguments
 def attribution(  # noqa: PLR0913  a command's options are its arguments
     *,
     model: Annotated[
-        str, typer.Option(help="first, last, last-non-direct, linear, time-decay or position")
+        str, typer.Option(help="first, last, last-non-direct, linear, time-decay, position, or all.")
     ] = "last-non-direct",
     lookback: Annotated[str, typer.Option(help="How old a touch may be: 30d.")] = "30d",
     event: Annotated[str, typer.Option(help="The conversion's event name.")] = "Purchase",

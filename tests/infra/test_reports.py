@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from support.report_engine import Engine
 
-from infra.report_options import instant_ms
+from infra.report_options import MODELS, instant_ms
 from infra.report_render import ROWS_SHOWN_MAX, bar
 from infra.reports import REPORTS, ReportError, ReportOptions, columns, render, run
 
@@ -137,6 +137,17 @@ def test_currencies_are_told_apart_only_when_there_are_several(engine, event):
     assert run("attribution", engine, ReportOptions(currency="usd")) == [
         {"channel": "Direct", "conversions": 1.0, "value": 5.0}
     ]
+
+
+def test_all_models_are_what_each_says_alone(engine, event):
+    channels = enumerate(("Email", "Direct", "Paid Search", "Email", "Direct"))
+    visits = [event("PageView", f"0{n}:00:00", session_id=n, channel=channel) for n, channel in channels]
+    engine.replace([*visits, event("Purchase", "09:00:00", session_id=9, value="10", currency="EUR")])
+    rows = run("attribution", engine, ReportOptions(model="all"))
+    assert columns("attribution", ReportOptions(model="all")) == ("model", "channel", "conversions", "value")
+    alone = {model: run("attribution", engine, ReportOptions(model=model)) for model in MODELS}
+    assert rows == [{"model": model, **row} for model, found in alone.items() for row in found]
+    assert [len(found) for found in alone.values()] == [1, 1, 1, 3, 3, 3]
 
 
 def test_an_order_before_since_does_not_convert_again(engine, event):
