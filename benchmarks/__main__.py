@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import bench_edge, bench_edge_limits, bench_enrich, bench_forward, bench_reports, bench_server_events
+from benchmarks import (
+    bench_edge,
+    bench_edge_limits,
+    bench_enrich,
+    bench_forward,
+    bench_rebuild,
+    bench_reports,
+    bench_server_events,
+    bench_worker,
+)
 
-PARTS = (bench_edge, bench_edge_limits, bench_forward, bench_enrich, bench_server_events, bench_reports)
+PARTS = (
+    bench_edge,
+    bench_edge_limits,
+    bench_forward,
+    bench_enrich,
+    bench_server_events,
+    bench_worker,
+    bench_rebuild,
+    bench_reports,
+)
 
 sys.exit(next((code for code in (part.main() for part in PARTS) if code), 0))

@@ -40,7 +40,7 @@ from rich.table import Table
 
 from benchmarks.access_log import AccessLog
 from benchmarks.crowd import crowd
-from benchmarks.edge_servers import await_answer, collector, free_port, process
+from benchmarks.edge_servers import SERVER_CORE, Server, await_answer, collector, free_port, process
 from benchmarks.http_sender import Pace, Target, send
 from benchmarks.results_file import write_result
 from benchmarks.shop import shop_requests
@@ -146,17 +146,20 @@ def _settings(root: Path, port: int) -> Settings:
 
 
 @contextmanager
-def clickhouse(root: Path) -> Iterator[int]:
-    """Run an embedded ClickHouse with its tables; yield its port."""
+def clickhouse(root: Path, core: int = SERVER_CORE) -> Iterator[Server]:
+    """Run an embedded ClickHouse with its tables, on a core."""
     port = free_port()
     environment = child_environment(
         HITSTREAM_DATA_DIR=str(root), HITSTREAM_CLICKHOUSE_PORT=str(port), HITSTREAM_ADMIN_PORT=str(free_port())
     )
     command = [sys.executable, "-m", "infra.command.main", "clickhouse"]
-    with (root / "clickhouse.log").open("wb") as log, process(command, env=environment, stdout=log, stderr=log):
+    with (
+        (root / "clickhouse.log").open("wb") as log,
+        process(command, core=core, env=environment, stdout=log, stderr=log) as one,
+    ):
         await_answer(port)
         apply_migrations(_settings(root, port))
-        yield port
+        yield Server("ClickHouse", port, [one.pid])
 
 
 def write_network_files(root: Path) -> None:
@@ -322,7 +325,7 @@ def main() -> int:
         if given.log:
             traffic["access log"] = hits_of(AccessLog(given.log), root / "log")
         write_network_files(root)
-        port = stack.enter_context(clickhouse(root))
+        port = stack.enter_context(clickhouse(root)).port
         pipes = stack.enter_context(worker_processes(root, port))
         for name, hits in traffic.items():
             slices = [hits[first : first + SLICE_HITS] for first in range(0, len(hits), SLICE_HITS)]

@@ -251,10 +251,10 @@ class Arrived:
         return sum(self._consumer.get_watermark_offsets(place, timeout=ANSWER_S_MAX)[1] for place in places)
 
 
-def make_topic(kafka: str, topic: str) -> None:
+def make_topic(kafka: str, topic: str, partitions: int = PARTITIONS) -> None:
     """Make a topic and wait until the broker leads all its partitions; raises KafkaException when it never does."""
     admin = AdminClient({"bootstrap.servers": kafka})  # must live until the answer has come
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(ANSWER_S_MAX)
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(ANSWER_S_MAX)
     deadline = time.monotonic() + ANSWER_S_MAX
     while True:
         try:

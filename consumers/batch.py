@@ -28,7 +28,7 @@ class Batch(NamedTuple):
         return f"{self.topic}:{self.partition}:{self.first}-{self.last}"
 
 
-class SpoolCount(msgspec.Struct):
+class SpoolCount(msgspec.Struct, gc=False):
     """One row of `batches`: what became of a spool's hits in a batch. `resent` stands outside the ledger."""
 
     spool_id: int

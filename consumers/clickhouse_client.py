@@ -16,29 +16,36 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import clickhouse_connect
-from clickhouse_connect.datatypes.base import ClickHouseType, TypeDef
-from clickhouse_connect.datatypes.network import IPv6
+import lz4.frame  # type: ignore[import-untyped]  # lz4 ships no types
 from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.insert import InsertContext
 
+from consumers.rows import Columns, JsonRows, Rows
 from schemas.errors import FatalError, RetryError
 
 CONNECT_TIMEOUT_S = 10.0
 QUERY_END_POLL_S = 0.2
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # packing costs more than it saves there
 SETTINGS = {"async_insert": 0}
 INSERT_SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "insert_deduplicate": 1,
     "max_partitions_per_insert_block": 0,  # late events may touch many months; a refusal would last for ever
     "throw_on_max_partitions_per_insert_block": 0,
+}
+JSON_SETTINGS = {
+    "input_format_json_compact_allow_variable_number_of_columns": 1,  # what is behind the columns is not for the table
+    "input_format_json_named_tuples_as_objects": 0,
+    "input_format_parallel_parsing": 0,  # it cuts the rows in blocks by their bytes
+    "max_insert_block_size": 1_000_000,  # more rows than the setting `batch_rows_max` allows
 }
 CLUSTER_SETTINGS = {
     # The subqueries of ours that read a sharded table mean all of it; without this the server refuses them.
@@ -65,18 +72,6 @@ _RETRY_STATUS = re.compile(r"HTTP status (?:408|429|5\d\d)")
 _T = TypeVar("_T")
 
 
-class _PackedIPv6(IPv6, registered=False):
-    """IPv6 columns as 16 packed bytes a value, written as they are: clickhouse-connect would parse each one."""
-
-    def _write_column_binary(
-        self, column: Sequence[Any] | MutableSequence[Any], dest: bytearray, ctx: InsertContext
-    ) -> None:
-        packed = b"".join(column)
-        if len(packed) != 16 * len(column):
-            raise ValueError(f"column {ctx.column_name}: an IPv6 value is 16 packed bytes")
-        dest += packed
-
-
 class ClickHouse:
     """One database of a ClickHouse server at `url` (`http://user:password@host:port`).
 
@@ -99,6 +94,7 @@ class ClickHouse:
             "password": unquote(parts.password or ""),
         }
         self.database = database
+        self._is_near = parts.hostname in LOOPBACK
         self._timeout_s = timeout_s
         self._cluster = cluster
         self._cluster_settings = cluster_settings(timeout_s, exact=exact) if cluster else {}
@@ -109,27 +105,20 @@ class ClickHouse:
     def insert(
         self,
         table: str,
-        columns: Mapping[str, Sequence[Any]],
+        rows: Rows,
         *,
         token: str,
         types: Mapping[str, str] | None = None,
         query_id: str = "",
     ) -> None:
-        """Insert columns of equal length as one block under `token`. Raises RetryError or FatalError.
+        """Insert rows as one block under `token`. Raises RetryError or FatalError.
 
-        `types` are ClickHouse types by column, else the table's own, asked for once. Values by type: String str or
-        bytes (one kind a column), LowCardinality(String) str, numbers int or float, Decimal a Decimal (or str),
-        DateTime64(p) an int of 10^-p seconds since 1970 UTC, Date a date or an int of days, IPv6 16 packed bytes, Map a
-        dict, Array a sequence, Tuple a tuple in declared order. When no answer comes, this returns only after the
-        server has ended the statement or `timeout_s` more have passed.
+        They are lines of JSON, or columns of equal length. Of these, `types` are ClickHouse types by column, else the
+        table's own, asked for once. Values by type: String str or bytes (one kind a column), LowCardinality(String)
+        str, numbers int or float, Decimal a Decimal (or str), DateTime64(p) an int of 10^-p seconds since 1970 UTC,
+        Date a date or an int of days, Map a dict, Array a sequence, Tuple a tuple in declared order. When no answer
+        comes, this returns only after the server has ended the statement or `timeout_s` more have passed.
         """
-        names = list(columns)
-        if not names or not columns[names[0]]:
-            return
-        known = types or self._table_types(table)
-        if missing := [name for name in names if name not in known]:
-            raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
-        rows = len(columns[names[0]])
         query_id = query_id or str(uuid4())
         settings = {
             **SETTINGS,
@@ -138,24 +127,51 @@ class ClickHouse:
             "insert_deduplication_token": token,
             "query_id": query_id,
         }
-
-        def send(client: Client) -> None:
-            context = InsertContext(
-                table,
-                names,
-                [_column_type(known[name]) for name in names],
-                data=list(columns.values()),
-                column_oriented=True,
-                settings={**settings, "database": self.database},
-                block_size=rows,
-            )
-            client.data_insert(context)
-
+        if isinstance(rows, JsonRows):
+            send = self._json_sender(table, rows, settings)
+        elif rows and rows[next(iter(rows))]:
+            send = self._column_sender(table, rows, types, settings)
+        else:
+            return
         try:
             self._call(send)
         except _NoAnswerError:
             self.wait_query_end(query_id, self._timeout_s)
             raise
+
+    def _json_sender(self, table: str, rows: JsonRows, settings: dict[str, Any]) -> Callable[[Client], None]:
+        body, packing = (rows.lines, None) if self._is_near else (lz4.frame.compress(rows.lines), "lz4")
+
+        def send(client: Client) -> None:
+            everything = {**settings, **JSON_SETTINGS, "database": self.database}
+            client.raw_insert(
+                table, rows.columns, body, settings=everything, fmt="JSONCompactEachRow", compression=packing
+            )
+
+        return send
+
+    def _column_sender(
+        self, table: str, columns: Columns, types: Mapping[str, str] | None, settings: dict[str, Any]
+    ) -> Callable[[Client], None]:
+        names = list(columns)
+        known = types or self._table_types(table)
+        if missing := [name for name in names if name not in known]:
+            raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
+        column_types = [get_from_name(known[name]) for name in names]
+
+        def send(client: Client) -> None:
+            context = InsertContext(
+                table,
+                names,
+                column_types,
+                data=list(columns.values()),
+                column_oriented=True,
+                settings={**settings, "database": self.database},
+                block_size=len(columns[names[0]]),
+            )
+            client.data_insert(context)
+
+        return send
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows of a query; `{name:Type}` in it takes `parameters[name]`. Raises RetryError or FatalError."""
@@ -273,9 +289,3 @@ def _sorted_error(error: ClickHouseError) -> RetryError | FatalError:
     if isinstance(error, OperationalError):
         return _NoAnswerError(text)
     return RetryError(text) if _RETRY_STATUS.search(text) else FatalError(text)
-
-
-def _column_type(name: str) -> ClickHouseType:
-    if name == "IPv6":
-        return _PackedIPv6(TypeDef())
-    return get_from_name(name)

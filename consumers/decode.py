@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.consent import DENIED, Verdict
-from schemas.hit import HIT_VERSION, SOURCES, Hit, parsed_name
+from schemas.hit import HEX_ID, HIT_VERSION, SOURCES, Hit, parsed_name, spool_number
 from schemas.rejection import Reason, Rejection
 from schemas.session import Aliases
 
-HEX_ID = re.compile(r"[0-9a-f]{16}")
 RECEIVED_MS_MIN = 946_684_800_000  # 2000-01-01: before it no collector ran
 RECEIVED_MS_MAX = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
 UINT64 = 1 << 64
@@ -48,7 +46,7 @@ def decode(value: bytes) -> Hit | Rejection:
 
 def name_of(hit: Hit) -> Name:
     """Return a hit's name."""
-    return Name(int(hit.spool_id, 16), hit.spool_seq, hit.received_at)
+    return Name(spool_number(hit.spool_id), hit.spool_seq, hit.received_at)
 
 
 def aliases_of(hit: Hit) -> Aliases | None:
@@ -90,7 +88,9 @@ def _is_int(value: object) -> bool:
 def _wrong_field(hit: Hit) -> str:
     """Return what is wrong with a field's value, or ""."""
     if (
-        not (HEX_ID.fullmatch(hit.spool_id) and HEX_ID.fullmatch(hit.visitor_id) and HEX_ID.fullmatch(hit.key))
+        spool_number(hit.spool_id) < 0
+        or not HEX_ID.fullmatch(hit.visitor_id)
+        or (hit.key != hit.visitor_id and not HEX_ID.fullmatch(hit.key))
         or (hit.visitor_before and not HEX_ID.fullmatch(hit.visitor_before))
         or (hit.visitor_after and not HEX_ID.fullmatch(hit.visitor_after))
     ):
@@ -103,13 +103,13 @@ def _wrong_field(hit: Hit) -> str:
         return f"source {hit.source!r} is none of {', '.join(SOURCES)}"
     if hit.replay_of and parsed_name(hit.replay_of) is None:
         return f"replay_of {hit.replay_of[:80]!r} is no hit's name"
-    return _wrong_consent(hit)
+    return _wrong_consent(hit) if hit.consent in DENIED or hit.consent not in VERDICTS else ""
 
 
 def _wrong_consent(hit: Hit) -> str:
     if hit.consent not in VERDICTS:
         return f"consent {hit.consent[:80]!r} is no verdict that this release knows"
-    if hit.consent in DENIED and (hit.event is None or int(hit.visitor_id, 16)):
+    if hit.event is None or int(hit.visitor_id, 16):
         return f"a hit with the verdict {hit.consent} has an event and no visitor"
     return ""
 

@@ -39,7 +39,7 @@ class Rules(msgspec.Struct, frozen=True):
     enrichment: Enrichment = Enrichment()
 
 
-class Prepared(msgspec.Struct):
+class Prepared(msgspec.Struct, gc=False):
     """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none.
 
     `aliases` are a cookieless visitor's ids of the days around.
@@ -107,17 +107,19 @@ def finish(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable
 
 
 def _prepare(record: Record, marks: Marks, limits: Limits, enricher: Enricher) -> Prepared:
-    decoded = decode(record.value)
-    hit = None if isinstance(decoded, Rejection) else decoded
-    name = name_of(hit) if hit else name_in(record.value) or NO_NAME
-    if name is not NO_NAME and marks.resent(name.spool_id, name.spool_seq):
+    hit = decode(record.value)
+    if isinstance(hit, Rejection):
+        known = name_in(record.value)
+        if known and marks.resent(known.spool_id, known.spool_seq):
+            return Prepared(record, known, resent=True)
+        return Prepared(record, known or NO_NAME, rejection=hit)
+    name = name_of(hit)
+    if marks.resent(name.spool_id, name.spool_seq):
         return Prepared(record, name, resent=True)
-    if isinstance(decoded, Rejection):
-        return Prepared(record, name, rejection=decoded)
-    made = _event(decoded, limits, enricher)
-    if isinstance(made, Rejection):
-        return Prepared(record, name, _site_of(decoded), rejection=made, replay_of=decoded.replay_of)
-    return Prepared(record, name, made.site, event=made, replay_of=made.replay_of, aliases=aliases_of(decoded))
+    event = _event(hit, limits, enricher)
+    if isinstance(event, Rejection):
+        return Prepared(record, name, _site_of(hit), rejection=event, replay_of=hit.replay_of)
+    return Prepared(record, name, event.site, event, replay_of=hit.replay_of, aliases=aliases_of(hit))
 
 
 def _event(hit: Hit, limits: Limits, enricher: Enricher) -> Event | Rejection:
@@ -146,9 +148,12 @@ def _count(counts: dict[int, SpoolCount], item: Prepared) -> SpoolCount:
     count = counts.get(spool_id)
     if count is None:
         count = counts[spool_id] = SpoolCount(spool_id, seq, seq, received_at)
-    count.seq_min = min(count.seq_min, seq)
-    count.seq_max = max(count.seq_max, seq)
-    count.received_at = max(count.received_at, received_at)
+    if seq > count.seq_max:  # the rule within a spool; calls of min and max would cost more than all else here
+        count.seq_max = seq
+    elif seq < count.seq_min:
+        count.seq_min = seq
+    if received_at > count.received_at:  # noqa: PLR1730  as above
+        count.received_at = received_at
     return count
 
 

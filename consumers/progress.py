@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from consumers.enrich.caches import cache_info
 from consumers.log_reader.port import FencedError
-from consumers.rows import Columns
+from consumers.rows import Rows
 from schemas.errors import RetryError
 
 WATCH_EVERY_S = 2.0
@@ -63,8 +63,8 @@ class Client(Protocol):
         """Return the rows of a query."""
         ...
 
-    def insert(self, table: str, columns: Columns, *, token: str) -> None:
-        """Insert columns as one block under a deduplication token."""
+    def insert(self, table: str, rows: Rows, *, token: str) -> None:
+        """Insert rows as one block under a deduplication token."""
         ...
 
     def command(self, sql: str) -> None:
@@ -85,9 +85,9 @@ class TimedClient:
         """Return the rows of a query."""
         return self._timed("query", lambda: self._client.query(sql, parameters))
 
-    def insert(self, table: str, columns: Columns, *, token: str) -> None:
-        """Insert columns as one block under a deduplication token."""
-        self._timed("insert", lambda: self._client.insert(table, columns, token=token))
+    def insert(self, table: str, rows: Rows, *, token: str) -> None:
+        """Insert rows as one block under a deduplication token."""
+        self._timed("insert", lambda: self._client.insert(table, rows, token=token))
 
     def command(self, sql: str) -> None:
         """Run a statement that returns no rows."""

@@ -1,36 +1,55 @@
-"""Step 7: what a batch became, as columns for ClickHouse. Pure.
+"""Step 7: what a batch became, as ClickHouse takes it. Pure.
 
-Shapes per column type: DateTime64(3) int ms since 1970 UTC; IPv6 16 bytes; Decimal a Decimal; items tuples in the order
-sku, name, category, price, qty; Map a dict; the rest int or str.
+Events, which are many and wide, are lines of JSON: one C call encodes all of them, and the server parses each value by
+its column's type. Shapes: DateTime64(3) seconds since 1970 UTC with three decimals; IPv6 text; Decimal text; items
+lists in the order sku, name, category, price, qty; Map an object; the rest int, bool or text.
+
+The other tables have a few rows a batch and take columns. Shapes: DateTime64(3) an int of ms since 1970 UTC; String
+str or bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
-from operator import attrgetter
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
+
+import msgspec
 
 from consumers.batch import Batch, RejectedRecord, SpoolCount
-from schemas.event import Event
+from schemas.event import COLUMNS, Event
 
 Columns = Mapping[str, Sequence[Any]]
 
-NO_ADDRESS = bytes(16)
+NO_ADDRESS = "::"
 ADDRESSES_CACHED_MAX = 65_536
-_EVENT_FIELDS = tuple(name for name in Event.__struct_fields__ if name != "ip")
-_event_values = attrgetter(*_EVENT_FIELDS)
 _COUNT_FIELDS = SpoolCount.__struct_fields__
+_encoder = msgspec.json.Encoder(decimal_format="string")
 
 
-def event_columns(batch: Batch, events: Sequence[tuple[int, Event]]) -> Columns:
-    """Return the columns of `events` for (offset, event) pairs; there is at least one."""
-    values = zip(*[_event_values(event) for _, event in events], strict=True)
-    columns: dict[str, Sequence[Any]] = dict(zip(_EVENT_FIELDS, values, strict=True))
-    columns["ip"] = [packed_address(event.ip) for _, event in events]
-    columns["log_offset"] = [offset for offset, _ in events]
-    return columns | _origin(batch, len(events))
+class JsonRows(NamedTuple):
+    """Rows as lines of JSON: each a list of values in the order of `columns`, and maybe more, which no column takes."""
+
+    columns: Sequence[str]
+    lines: bytes
+
+
+Rows = Columns | JsonRows
+
+
+def event_rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> JsonRows:
+    """Return the rows of `events` for (offset, event) pairs; each event's place in the log is written into it."""
+    for offset, event in events:
+        event.ip = address_text(event.ip)
+        event.ts_s = event.ts / 1000
+        event.received_s = event.received_at / 1000
+        event.session_start_s = event.session_start / 1000
+        event.log_partition = batch.partition
+        event.log_offset = offset
+        event.batch_first = batch.first
+        event.batch_last = batch.last
+    return JsonRows(COLUMNS, _encoder.encode_lines([event for _, event in events]))
 
 
 def rejected_columns(batch: Batch, rejected: Sequence[RejectedRecord]) -> Columns:
@@ -57,15 +76,16 @@ def batch_columns(batch: Batch, counts: Sequence[SpoolCount]) -> Columns:
 
 
 @lru_cache(maxsize=ADDRESSES_CACHED_MAX)
-def packed_address(text: str) -> bytes:
-    """Return an address as the 16 bytes of an IPv6 one, IPv4 mapped; no address, or none at all: zeros."""
+def address_text(text: str) -> str:
+    """Return an address as IPv6 text, IPv4 mapped; no address, or none at all: "::"."""
     if not text:
         return NO_ADDRESS
     try:
         address = ip_address(text)
     except ValueError:
         return NO_ADDRESS
-    return address.packed if isinstance(address, IPv6Address) else b"\0" * 10 + b"\xff\xff" + address.packed
+    v4 = address if isinstance(address, IPv4Address) else address.ipv4_mapped
+    return f"::ffff:{v4}" if v4 else str(IPv6Address(int(address)))  # without a zone, which ClickHouse does not know
 
 
 def _origin(batch: Batch, rows: int) -> dict[str, Sequence[Any]]:

@@ -17,6 +17,7 @@ from schemas.event import Event
 from schemas.session import Aliases, Session, SessionRule, add, belongs, find, holds, is_too_fast, session_id
 
 SERVER = "server"
+NO_CAMPAIGN = ("",) * 7
 DAY_MS = 86_400_000
 
 
@@ -61,7 +62,7 @@ def sessionize(event: Event, log_offset: int, state: SessionState, aliases: Alia
     add(session, event.ts, event_key, rule)
     if is_too_fast(session, event.ts, rule) and not event.is_bot and event.source != SERVER:
         event.is_bot, event.bot_reason = True, BotReason.RATE.value
-    _write(session, event)
+    _write(session, event, campaign)
     return True
 
 
@@ -81,7 +82,7 @@ def _of_its_day(event: Event, aliases: Aliases | None) -> int:
 
 
 def _campaign(event: Event) -> tuple[str, ...]:
-    return (
+    found = (
         event.utm_source,
         event.utm_medium,
         event.utm_campaign,
@@ -90,12 +91,15 @@ def _campaign(event: Event) -> tuple[str, ...]:
         event.click_id,
         event.click_id_type,
     )
+    return NO_CAMPAIGN if found == NO_CAMPAIGN else found
 
 
-def _write(session: Session, event: Event) -> None:
+def _write(session: Session, event: Event, campaign: tuple[str, ...]) -> None:
     event.session_id = session.id
     event.session_start = session.start
     event.channel = session.channel
+    if session.campaign is NO_CAMPAIGN and campaign is NO_CAMPAIGN:
+        return
     (
         event.utm_source,
         event.utm_medium,

@@ -26,6 +26,7 @@ import orjson
 from schemas.errors import FatalError
 
 MODULES = (
+    "infra.journal.frame",
     "ingest.consent",
     "ingest.event_head",
     "ingest.hit_builder",

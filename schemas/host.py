@@ -34,4 +34,8 @@ def normal_host(name: str) -> str:
 
 def is_on(host: str, domains: Iterable[str]) -> bool:
     """Return whether a normal host is one of `domains` (as `schemas.site.Site` has them) or below one."""
-    return any(host == domain or host.endswith("." + domain) for domain in domains)
+    for domain in domains:
+        before = len(host) - len(domain)
+        if host.endswith(domain) and (before == 0 or host[before - 1] == "."):
+            return True
+    return False

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -21,7 +20,10 @@ from schemas.rejection import Reason, Rejection
 TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid", "c", "ab"))
 NUMBERS = frozenset(("t", "sent", "v"))
 IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
+NO_TEXT = NUMBERS | {"items"}
+KNOWN = TEXT | NO_TEXT
 PROPERTY = "p."
+DIGITS_SAFE = 20
 USUAL_LIMIT = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
 BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -47,9 +49,9 @@ def from_query(query: str, chars_max: int = sys.maxsize) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        if "%" in name or "+" in name:
-            name = percent_decoded(name, "a parameter's name")
-        if name in found or not _known(name):
+        if name not in KNOWN:
+            name = _decoded_name(name)
+        if not name or name in found:
             continue
         if "%" in value or "+" in value:
             value = percent_decoded(value, name)
@@ -57,15 +59,20 @@ def from_query(query: str, chars_max: int = sys.maxsize) -> dict[str, Any]:
             raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
         if not value:
             continue
-        if name in NUMBERS:
-            found[name] = number(name, value)
-        elif name == "items":
-            found[name] = _items_json(value)
+        if name in NO_TEXT:
+            found[name] = number(name, value) if name in NUMBERS else _items_json(value)
         elif len(value) > chars_max:
             raise _too_long(name, value, chars_max)
         else:
             found[name] = value
     return found
+
+
+def _decoded_name(name: str) -> str:
+    """Return the parameter that a name, maybe encoded, means; "" for one that hitstream does not know."""
+    if "%" in name or "+" in name:
+        name = percent_decoded(name, "a parameter's name")
+    return name if name in KNOWN or name.startswith(PROPERTY) else ""
 
 
 def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[str, Any]:
@@ -88,12 +95,14 @@ def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[st
 
 def percent_decoded(text: str, name: str) -> str:
     """Return text with `+` and %XX decoded as UTF-8. Raises RejectError where it is neither."""
-    if BROKEN_PERCENT.search(text):
-        raise RejectError(Reason.BAD_ENCODING, f"{name} has a % without two hex digits")
+    # As Python writes escapes, C decodes them all at once: each byte comes out as the character of its number.
+    escaped = text.replace("+", " ").replace("\\", "%5C").replace("%", "\\x")
     try:
-        return unquote_to_bytes(text.replace("+", " ")).decode()
+        return escaped.encode().decode("unicode_escape").encode("latin-1").decode()
     except UnicodeDecodeError:
-        raise RejectError(Reason.BAD_ENCODING, f"{name} is not UTF-8") from None
+        broken = BROKEN_PERCENT.search(text)
+        wrong = "has a % without two hex digits" if broken else "is not UTF-8"
+        raise RejectError(Reason.BAD_ENCODING, f"{name} {wrong}") from None
 
 
 def number(name: str, value: object) -> Decimal:
@@ -104,8 +113,10 @@ def number(name: str, value: object) -> Decimal:
         return Decimal(repr(value))
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RejectError(Reason.BAD_TYPE, f"{name} is {_json_type(value)}, not a number")
-    reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
     text = value.strip() if isinstance(value, str) else repr(value)
+    if len(text) < DIGITS_SAFE and text.isdigit() and text.isascii():  # what a time looks like
+        return Decimal(text)
+    reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
     if len(text) > 40:  # no amount and no time is that long
         raise RejectError(reason, f"{name} has {len(text)} characters")
     try:
@@ -115,10 +126,6 @@ def number(name: str, value: object) -> Decimal:
     if not result.is_finite() or abs(result.adjusted()) > 40:
         raise RejectError(reason, f"{name}={text!r} is out of range")
     return result
-
-
-def _known(name: str) -> bool:
-    return name in TEXT or name in NUMBERS or name == "items" or name.startswith(PROPERTY)
 
 
 def _too_long(name: str, text: str, chars_max: int) -> RejectError:

@@ -50,7 +50,7 @@ class SessionRule(msgspec.Struct, frozen=True):
         return [self, *self.sites.values()]
 
 
-class Session(msgspec.Struct):
+class Session(msgspec.Struct, gc=False):
     """One session of a visitor on a site.
 
     `opened_at` is the opener's log offset, which orders a partition's sessions by their opening. `campaign` is the
@@ -114,8 +114,10 @@ def add(session: Session, ts: int, key: EventKey, rule: SessionRule) -> None:
         session.minute_events = 0
     if minutes_on >= 0 and not key[2]:
         session.minute_events += 1
-    session.first_ts = min(session.first_ts, ts)
-    session.last_ts = max(session.last_ts, ts)
+    if ts > session.last_ts:
+        session.last_ts = ts
+    elif ts < session.first_ts:
+        session.first_ts = ts
     if key[1]:
         if session.event_ids is None:
             session.event_ids = {}

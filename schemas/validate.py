@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -16,13 +17,13 @@ import msgspec
 from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
-from schemas.hit import Hit
+from schemas.hit import Hit, spool_number
 from schemas.host import is_on
 from schemas.language import language
 from schemas.page import Page, page_host, split_page
 from schemas.parameters import PROPERTY, RejectError, from_json, number, parameters
 from schemas.rejection import Reason, Rejection
-from schemas.screen import screen
+from schemas.screen import NO_SCREEN, screen
 from schemas.settings import Settings
 from schemas.site import SITE_ID_PATTERN
 
@@ -34,6 +35,7 @@ CENT_OF_CENT = Decimal("0.0001")
 VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
 QTY_MAX = (1 << 32) - 1
 PROPERTY_NAME_CHARS_MAX = 64
+AMOUNTS_CACHED_MAX = 4_096  # prices repeat
 NAME_CHARS_MAX = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
@@ -119,7 +121,7 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
     name, site, value, code, items = _checked(found, page.host, limits)
     ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
-    width, height = _screen(get("sr", ""))
+    width, height = screen(get("sr", "")) or NO_SCREEN
     event = Event(
         site=site,
         event_name=name,
@@ -128,7 +130,7 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
         ts_source=ts_source,
         received_at=hit.received_at,
         source="email" if name == EMAIL_OPEN and hit.source == "pixel" else hit.source,
-        spool_id=int(hit.spool_id, 16),
+        spool_id=spool_number(hit.spool_id),
         spool_seq=hit.spool_seq,
         event_id=get("id", ""),
         user_id=get("uid", ""),
@@ -211,10 +213,6 @@ def _path_alone(path: str) -> Page:
     return Page("", path, "")
 
 
-def _screen(text: str) -> tuple[int, int]:
-    return (screen(text) or (0, 0)) if text else (0, 0)
-
-
 def currency(code: str) -> str:
     """Return a currency's ISO 4217 code in upper case, "" for none. Raises RejectError."""
     if not code:
@@ -225,6 +223,7 @@ def currency(code: str) -> str:
     return upper
 
 
+@lru_cache(AMOUNTS_CACHED_MAX)
 def money(name: str, value: Decimal | None) -> Decimal:
     """Return an amount in steps of 0.0001, rounded half to even. Raises RejectError."""
     if value is None:
@@ -267,6 +266,8 @@ def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
     value = item.get(name)
     if value is None:
         return ""
+    if isinstance(value, str) and len(value) <= limits.field_chars_max and "\0" not in value:
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or "\0" in value:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from consumers.enrich import agent, campaign, channel, domain, email_open, event, network, scrub
-from schemas import language, page
+from schemas import hit, language, page, screen, validate
 
 CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
     {
@@ -26,6 +26,9 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
         "email_agent": email_open.by_agent,
         "network": network.network_cached,
         "language": language.first_tag,
+        "screen": screen.screen_cached,
+        "amount": validate.money,
+        "spool": hit.spool_cached,
         "scrub": scrub.query_cached,
         "scrub_rules": scrub.scrub_of,
         "private_name": scrub.plain_cached,

@@ -8,8 +8,11 @@ from ipaddress import IPv6Address
 
 import pytest
 
+from consumers.batch import Batch
 from consumers.clickhouse_client import ClickHouse
+from consumers.rows import JsonRows, event_rows
 from schemas.errors import FatalError, RetryError
+from schemas.event import Event, Item
 
 AT = 1_700_000_000_123
 ITEMS = [("sku-1", "Größe «L»", "shirts", Decimal("9.9900"), 2), ("sku-2", "", "", Decimal("0.0001"), 1)]
@@ -46,7 +49,7 @@ def test_each_type_comes_back_as_it_went_in(client):
             value=[Decimal("123456.7891"), Decimal(0)],
             items=[ITEMS, []],
             props=[{"a": "b", "ключ": "значение"}, {}],
-            ip=[IPv6Address("2001:db8::1").packed, IPv6Address("::ffff:192.0.2.0").packed],
+            ip=[IPv6Address("2001:db8::1"), IPv6Address("::ffff:192.0.2.0")],
             screen_w=[1920, 65535],
             spool_id=[2**64 - 1, 0],
         ),
@@ -65,6 +68,57 @@ def test_each_type_comes_back_as_it_went_in(client):
     assert first[8].replace(tzinfo=UTC) == datetime.fromtimestamp(AT / 1000, UTC)
     assert first[9] == ""
     assert str(second[4]) in ("192.0.2.0", "::ffff:192.0.2.0", "::ffff:c000:200")
+
+
+def event(**fields):
+    required = {"site": "shop", "event_name": "PageView", "source": "pixel", "ts_source": "client", "visitor_id": 7}
+    return Event(**required | {"ts": AT, "received_at": AT, "spool_id": 1, "spool_seq": 2} | fields)
+
+
+def test_each_value_of_a_row_in_json_comes_back_as_it_went_in(client):
+    text = "Ünïcode\t\n\0'\\\"\u2028"
+    whole = event(
+        **dict.fromkeys(("event_id", "url_path", "title", "country", "replay_of"), text),
+        value=Decimal("99999999999999.9999"),
+        items=tuple(Item(*item) for item in ITEMS),
+        props={"a": "b", "ключ": text},
+        ip="192.0.2.0",
+        is_bot=True,
+        screen_w=65535,
+        visitor_id=2**64 - 1,
+        session_start=AT - 1,
+    )
+    batch = Batch("hits", 3, 2**63, 2**64 - 1, AT, [])
+    client.insert("events", event_rows(batch, [(2**64 - 2, whole), (2**64 - 1, event(ip="2001:db8::1"))]), token="j")
+    columns = "event_id, url_path, title, country, replay_of, value, items, props, is_bot, screen_w, visitor_id"
+    first, second = client.query(f"SELECT {columns} FROM events ORDER BY log_offset")
+    assert first[:6] == (text, text, text, text, text, Decimal("99999999999999.9999"))
+    assert [tuple(item.values()) if isinstance(item, dict) else tuple(item) for item in first[6]] == ITEMS
+    assert first[7:] == ({"a": "b", "ключ": text}, 1, 65535, 2**64 - 1)
+    assert second[:8] == ("", "", "", "", "", Decimal(0), [], {})
+    place = "toUnixTimestamp64Milli(session_start), ip, log_partition, batch_first, batch_last, log_offset"
+    first, second = client.query(f"SELECT {place} FROM events ORDER BY log_offset")
+    assert (first[0], *first[2:]) == (AT - 1, 3, 2**63, 2**64 - 1, 2**64 - 2)
+    assert str(first[1]) in ("192.0.2.0", "::ffff:192.0.2.0", "::ffff:c000:200")
+    assert second[:2] == (0, IPv6Address("2001:db8::1"))
+
+
+def test_a_large_batch_in_json_is_one_block_and_its_repeat_adds_nothing(client):
+    batch = Batch("hits", 3, 0, 29_999, AT, [])
+    rows = event_rows(batch, [(offset, event(visitor_id=offset + 1, title="x" * 900)) for offset in range(30_000)])
+    assert len(rows.lines) > 30 << 20
+    for _ in range(2):
+        client.insert("events", rows, token=batch.token)
+        assert client.query(
+            "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND level = 0"
+        ) == [(1,)]
+        assert client.query("SELECT count() FROM events") == [(30_000,)]
+
+
+def test_rows_that_do_not_fit_their_columns_are_fatal(client):
+    with pytest.raises(FatalError):
+        client.insert("events", JsonRows(["ip"], b'["1234"]\n'), token="x")
+    assert client.query("SELECT count() FROM events") == [(0,)]
 
 
 def test_rejected_rows_keep_their_bytes(client):
@@ -186,8 +240,8 @@ def test_a_server_that_may_only_be_read_is_waited_for(client, monkeypatch):
 def test_wrong_columns_and_values_are_fatal(client):
     with pytest.raises(FatalError, match="no_such"):
         client.insert("events", {"no_such": [1]}, token="x")
-    with pytest.raises(FatalError, match="16 packed bytes"):
-        client.insert("events", events(1, ip=[b"1234"]), token="x")
+    with pytest.raises(FatalError, match="IP"):
+        client.insert("events", events(1, ip=["1234"]), token="x")
     with pytest.raises(FatalError):
         client.insert("events", events(1, value=["many"]), token="x")
     with pytest.raises(FatalError):

@@ -14,7 +14,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from consumers import clickhouse_store as sql
+from consumers.rows import JsonRows, Rows
 from schemas.errors import FatalError
 
 Row = dict[str, Any]
@@ -26,6 +29,17 @@ _REPLAYED_HEAD = sql._REPLAYED.partition("  AND (replay_of")[0]
 _REPLAYED_NAME = re.compile(r"'([0-9a-f]{16}):(\d+)'")
 _VISITOR = re.compile(r"\('([^']*)',(\d+)\)")
 _MONTH_MS = 31 * 86_400_000  # near enough to a calendar month: what counts is that blocks are cut
+
+
+def rows_of(given: Rows) -> list[Row]:
+    """Return what is inserted, row by row."""
+    if isinstance(given, JsonRows):
+        lines = map(msgspec.json.decode, given.lines.splitlines())
+        rows = [dict(zip(given.columns, values, strict=False)) for values in lines]
+        return [
+            row | {name: round(row[name] * 1000) for name in ("ts", "received_at", "session_start")} for row in rows
+        ]
+    return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
 
 
 class Table:
@@ -63,11 +77,11 @@ class SimulatedClickHouse:
         """Return a table's rows."""
         return self.tables[table].rows
 
-    def blocks_of(self, table: str, columns: dict[str, Any], token: str) -> Iterator[Step]:
+    def blocks_of(self, table: str, given: Rows, token: str) -> Iterator[Step]:
         """Yield what an insert does, one atomic block after the other."""
-        if not columns or any(len(values) == 0 for values in columns.values()):
+        rows = rows_of(given)
+        if not rows:
             raise FatalError("an insert without rows")
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         if table == "batch_rules":
             yield lambda: self.tables[table].add((token, 0), rows)
             return

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from support.simulated_chaos import Chaos, Killed, Plan
-from support.simulated_clickhouse import SimulatedClickHouse
+from support.simulated_clickhouse import SimulatedClickHouse, rows_of
 from support.simulated_edge import Make, SimulatedCollector, SimulatedForwarder, installed
 from support.simulated_hits import BASE_MS, MINUTE_MS
 from support.simulated_log import SimulatedLog
@@ -27,7 +27,7 @@ from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import Record
 from consumers.pipeline import Rules, finish, prepare
-from consumers.rows import event_columns
+from consumers.rows import event_rows
 from consumers.session_state import SessionState
 from consumers.worker import Worker, WorkerRules
 from ingest.forwarder_cursor import ledger_view
@@ -313,9 +313,7 @@ class World:
                     state,
                 )
                 if loaded.events:
-                    columns = event_columns(batch, loaded.events)
-                    for values in zip(*columns.values(), strict=True):
-                        row = dict(zip(columns, values, strict=True))
+                    for row in rows_of(event_rows(batch, loaded.events)):
                         events[partition, row["log_offset"]] = row
                 rejected += [(partition, row.record.offset) for row in loaded.rejected]
                 for count in loaded.counts:
