@@ -46,7 +46,7 @@ $(BOX): $(BIN)/python pyproject.toml constraints.txt
 
 # The hot path by mypyc, where a C compiler is; the same source runs as plain Python where none is.
 compiled: $(BOX)
-	@$(BIN)/hitstream compile || echo "going on: hits cost a tenth more"
+	@$(BIN)/hitstream compile || echo "going on with plain Python: hits cost more"
 
 $(TOOLS): $(BOX)
 	$(PIP_INSTALL) --editable '.[embedded,compile,test]'

@@ -40,6 +40,7 @@ from benchmarks.edge_servers import (
 )
 from benchmarks.results_file import write_result
 from benchmarks.wrk import Sample, check_programs, drive
+from infra import compiled
 from infra.kafka_server.broker import KafkaServer
 from infra.kafka_server.jars import ensure_jars
 from schemas.settings import load
@@ -121,13 +122,19 @@ def measure_edge(root: Path, given: argparse.Namespace) -> dict[str, dict[str, A
     """Compare the collector's cases with nginx and bare uvloop."""
     with ExitStack() as stack:
         ours = stack.enter_context(collector(root / "collector"))
+        plain = stack.enter_context(collector(root / "plain", plain=True))
         bare = stack.enter_context(echo())
         logged = stack.enter_context(nginx("logged", root / "logged"))
         silent = stack.enter_context(nginx("silent", root / "silent", "access_log off;"))
         scripts = {case: case.script(root) for case in CASES}
         contestants = [Contestant(f"hitstream, {case.name}", ours, case, scripts[case]) for case in CASES]
-        for name, server in ((NGINX_LOGGED, logged), ("nginx empty_gif", silent), ("bare uvloop echo", bare)):
-            contestants.append(Contestant(name, server, RETURNING, scripts[RETURNING]))
+        others = {
+            "hitstream as plain Python, returning visitor": plain,
+            NGINX_LOGGED: logged,
+            "nginx empty_gif": silent,
+            "bare uvloop echo": bare,
+        }
+        contestants += [Contestant(name, server, RETURNING, scripts[RETURNING]) for name, server in others.items()]
         rounds(contestants, given.rounds, given.seconds, given.connections)
         return figures(contestants, NGINX_LOGGED)
 
@@ -164,6 +171,10 @@ def main() -> int:
     parser.add_argument("--only", choices=("edge", "kafka"), help="one half; nothing is written")
     given = parser.parse_args()
     check_programs("wrk", "taskset", "nginx", "kcat")
+    if compiled.state() != compiled.COMPILED:
+        raise SystemExit(
+            f"the hot path as it is run is to be measured, and it is {compiled.state()}: hitstream compile"
+        )
     parts: dict[str, dict[str, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)

@@ -138,20 +138,24 @@ def nginx(name: str, root: Path, log: str = "") -> Iterator[Server]:
 
 
 @contextmanager
-def inherited(name: str, arguments: list[str], **environment: str) -> Iterator[Server]:
-    """Run this module as a server on a socket that we opened, with more in its environment."""
+def inherited(name: str, arguments: list[str], *, plain: bool = False, **environment: str) -> Iterator[Server]:
+    """Run this module as a server on a socket that we opened, with more in its environment.
+
+    Its hot path is compiled where that was done (`infra.compiled`), unless it is to be `plain` Python.
+    """
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as sock:
         port = int(sock.getsockname()[1])
-        command = [sys.executable, "-m", compiled.__name__, "benchmarks.edge_servers", *arguments, str(sock.fileno())]
+        modules = ["benchmarks.edge_servers"] if plain else [compiled.__name__, "benchmarks.edge_servers"]
+        command = [sys.executable, "-m", *modules, *arguments, str(sock.fileno())]
         with process(command, pass_fds=[sock.fileno()], env=child_environment(**environment)) as started:
             await_answer(port)
             yield Server(name, port, [started.pid])
 
 
 @contextmanager
-def collector(root: Path, **environment: str) -> Iterator[Server]:
+def collector(root: Path, *, plain: bool = False, **environment: str) -> Iterator[Server]:
     """Run one collector process on its own spool in `root`; `environment` are settings beside the defaults."""
-    with inherited("hitstream", ["collector", str(root)], **environment) as server:
+    with inherited("hitstream", ["collector", str(root)], plain=plain, **environment) as server:
         yield server._replace(counts=root / COUNTS)
 
 

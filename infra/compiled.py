@@ -1,8 +1,8 @@
-"""The hot path compiled by mypyc: the same source, a fifth fewer instructions a hit. Plain Python where it is not.
+"""The hot path compiled by mypyc: the same source, fewer instructions a hit. Plain Python where it is not.
 
-Promise: what runs is what the source says. Compiled modules stand in a directory of their own, with the hash of every
-source that they were made from; when one of these has changed, all run as plain Python until `build` is called again.
-Only processes that are started through `python -m infra.compiled MODULE …` use them: the box's children.
+Promise: what runs is what the source says. Compiled modules stand in a directory of their own, with the digest of every
+source that they were made from or against; when one of these has changed, all run as plain Python until `build` is
+called again. Only processes that are started through `python -m infra.compiled MODULE …` use them: the box's children.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-import orjson
-
 from schemas.errors import FatalError
 
 MODULES = (
@@ -34,14 +32,15 @@ MODULES = (
     "ingest.pixel_head",
     "ingest.visitor",
 )
-PACKAGES = ("schemas", "ingest", "infra")  # what the modules import, for their types
+# What the modules import: its types are built in.
+COMPILED_AGAINST = ("schemas/**/*.py", "ingest/**/*.py", "infra/__init__.py", "infra/journal/**/*.py")
 GROUP = "hitstream"
 SHARED = f"{GROUP}__mypyc"  # the module that holds the code of all
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent
 SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))  # of this Python and machine
 DIRECTORY = HERE / "_compiled" / SUFFIX.split(".")[1]
-HASHES = "sources.json"
+DIGEST = "sources.sha256"
 COMPILED = "compiled"
 NEEDED = "apt-get install gcc python3-dev; pip install 'hitstream[compile]'"
 SETUP = f"""
@@ -73,10 +72,10 @@ class CompiledFinder(MetaPathFinder):
 def state() -> str:
     """Return COMPILED, or why the hot path runs as plain Python."""
     try:
-        made_from = orjson.loads((DIRECTORY / HASHES).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+        made_from = (DIRECTORY / DIGEST).read_text()
+    except OSError:
         return "not compiled"
-    return COMPILED if made_from == _hashes() else "the source has changed since it was compiled"
+    return COMPILED if made_from == _digest() else "the source has changed since it was compiled"
 
 
 def use() -> None:
@@ -87,27 +86,53 @@ def use() -> None:
 
 def build() -> None:
     """Compile the modules for this Python. Raises FatalError when something that it takes is missing."""
-    if find_spec("mypyc") is None or find_spec("setuptools") is None:
-        raise FatalError(f"mypyc is not installed: {NEEDED}")
+    if missing := _missing():
+        raise FatalError(f"the hot path cannot be compiled, {missing} is missing: {NEEDED}")
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        unneeded = shutil.ignore_patterns(DIRECTORY.parent.name, "__pycache__")
-        for package in PACKAGES:
-            shutil.copytree(SOURCES / package, root / package, ignore=unneeded)
+        for source in _sources():
+            copy = root / source.relative_to(SOURCES)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
         (root / "setup.py").write_text(SETUP)
-        hashes = _hashes()
+        digest = _digest()
         command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", "out"]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603  our own words
         if done.returncode:
-            raise FatalError(f"the hot path cannot be compiled here ({NEEDED}):\n{(done.stderr + done.stdout)[-2000:]}")
-        shutil.rmtree(DIRECTORY, ignore_errors=True)
-        shutil.copytree(root / "out", DIRECTORY)
-    (DIRECTORY / HASHES).write_bytes(orjson.dumps(hashes))
+            raise FatalError(f"the hot path cannot be compiled here:\n{(done.stderr + done.stdout)[-2000:]}")
+        try:
+            (DIRECTORY / DIGEST).unlink(missing_ok=True)  # first: nobody is to begin with half of them
+            shutil.rmtree(DIRECTORY, ignore_errors=True)
+            shutil.copytree(root / "out", DIRECTORY)
+            (DIRECTORY / DIGEST).write_text(digest)
+        except OSError as error:
+            raise FatalError(
+                f"{DIRECTORY} cannot be written ({error.strerror}): call it as the user who installed hitstream"
+            ) from error
 
 
-def _hashes() -> dict[str, str]:
-    sources = {module: SOURCES.joinpath(*module.split(".")).with_suffix(".py") for module in MODULES}
-    return {module: hashlib.sha256(path.read_bytes()).hexdigest() for module, path in sources.items()}
+def _missing() -> str:
+    """Return the first of what compiling takes that is not there, "" when all is."""
+    for module in ("mypyc", "setuptools"):
+        if find_spec(module) is None:
+            return module
+    compiler = str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    if not (shutil.which(compiler) or shutil.which("cc")):
+        return f"the C compiler {compiler}"
+    headers = Path(sysconfig.get_path("include"))
+    return "" if (headers / "Python.h").exists() else f"{headers}/Python.h"
+
+
+def _sources() -> list[Path]:
+    return sorted(path for pattern in COMPILED_AGAINST for path in SOURCES.glob(pattern))
+
+
+def _digest() -> str:
+    digest = hashlib.sha256()
+    for path in _sources():
+        text = path.read_bytes()
+        digest.update(f"{path.relative_to(SOURCES)} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
 
 
 def main() -> None:

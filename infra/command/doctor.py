@@ -77,7 +77,7 @@ def _python() -> Finding:
 
 def _hot_path() -> Finding:
     state = compiled.state()
-    found = state if state == compiled.COMPILED else f"plain Python, a tenth slower: {state}; `hitstream compile`"
+    found = state if state == compiled.COMPILED else f"plain Python, slower: {state}; `hitstream compile`"
     return Finding("hot path", good=True, found=found)
 
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import orjson
 import pytest
+from support.programs import needed
 
 from infra import compiled
 from schemas.errors import FatalError
@@ -15,6 +15,7 @@ WHERE = "import sys, ingest.visitor as v, ingest.routes as r; print(v.__file__);
 
 @pytest.fixture(scope="module")
 def built():
+    needed("cc", "gcc libc6-dev")
     if compiled.state() != compiled.COMPILED:
         compiled.build()
 
@@ -26,6 +27,7 @@ def started(tmp_path, module="where"):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.outside
 @pytest.mark.usefixtures("built")
 def test_a_process_that_is_started_so_runs_the_compiled_modules_and_the_source_of_the_others(tmp_path):
     visitor, routes, arguments = started(tmp_path).stdout.splitlines()
@@ -34,6 +36,7 @@ def test_a_process_that_is_started_so_runs_the_compiled_modules_and_the_source_o
     assert arguments == "['one', 'two words']"
 
 
+@pytest.mark.outside
 @pytest.mark.usefixtures("built")
 def test_a_process_that_is_not_started_so_runs_the_source():
     code = "import ingest.visitor; print(ingest.visitor.__file__)"
@@ -41,36 +44,66 @@ def test_a_process_that_is_not_started_so_runs_the_source():
     assert Path(done.stdout.decode().strip()) == compiled.SOURCES / "ingest/visitor.py"
 
 
-def test_a_changed_source_runs_as_it_is_until_it_is_compiled_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiled, "DIRECTORY", tmp_path)
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A small tree of sources, and a directory for what is compiled from it."""
+    for name in ("schemas/page.py", "ingest/visitor.py", "infra/journal/frame.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("X = 1\n")
+    monkeypatch.setattr(compiled, "SOURCES", tmp_path)
+    monkeypatch.setattr(compiled, "DIRECTORY", tmp_path / "compiled")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["schemas/page.py", "ingest/visitor.py", "infra/journal/frame.py", "ingest/more.py"])
+def test_a_source_that_changed_or_came_runs_as_it_is_until_it_is_compiled_again(tree, name):
     assert compiled.state() == "not compiled"
-    hashes = dict.fromkeys(compiled.MODULES, "0" * 64)
-    (tmp_path / compiled.HASHES).write_bytes(orjson.dumps(hashes))
+    compiled.DIRECTORY.mkdir()
+    (compiled.DIRECTORY / compiled.DIGEST).write_text(compiled._digest())
+    assert compiled.state() == compiled.COMPILED
+    (tree / name).write_text("X = 2\n")
     assert compiled.state() == "the source has changed since it was compiled"
     before = list(sys.meta_path)
     compiled.use()
     assert sys.meta_path == before
 
 
-def test_a_compiled_tree_that_was_cut_short_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiled, "DIRECTORY", tmp_path)
-    (tmp_path / compiled.HASHES).write_bytes(b'{"ingest')
-    assert compiled.state() == "not compiled"
-
-
 @pytest.mark.parametrize("missing", ["mypyc", "setuptools"])
-def test_what_is_missing_is_named_with_the_command_that_installs_it(monkeypatch, missing):
+def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(monkeypatch, missing):
     monkeypatch.setattr(compiled, "find_spec", lambda name: None if name == missing else True)
-    with pytest.raises(FatalError, match=r"pip install 'hitstream\[compile\]'"):
+    with pytest.raises(FatalError, match=rf"{missing} is missing.*pip install 'hitstream\[compile\]'"):
         compiled.build()
 
 
-def test_without_a_c_compiler_the_reason_is_said_and_nothing_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiled, "DIRECTORY", tmp_path / "compiled")
-    monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
-    with pytest.raises(FatalError, match="apt-get install gcc python3-dev"):
+def test_without_a_c_compiler_it_is_said_at_once_and_nothing_is_left(tree, monkeypatch):
+    monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
+    with pytest.raises(FatalError, match=r"the C compiler \S+ is missing: apt-get install gcc python3-dev"):
         compiled.build()
-    assert not (tmp_path / "compiled").exists()
+    assert not compiled.DIRECTORY.exists()
+
+
+def test_without_pythons_headers_it_is_said_at_once(tree, monkeypatch):
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: name)
+    monkeypatch.setattr(compiled.sysconfig, "get_path", lambda _: str(tree))
+    with pytest.raises(FatalError, match=r"/Python\.h is missing: apt-get install gcc python3-dev"):
+        compiled.build()
+
+
+def test_where_we_may_not_write_it_is_said_who_may(tree, monkeypatch):
+    (tree / "file").write_text("")
+    monkeypatch.setattr(compiled, "DIRECTORY", tree / "file" / "compiled")
+    monkeypatch.setattr(compiled, "_missing", lambda: "")
+    monkeypatch.setattr(compiled, "SETUP", "import os; os.mkdir('out')")
+    with pytest.raises(FatalError, match="cannot be written"):
+        compiled.build()
+
+
+def test_what_the_compiler_says_is_handed_on(tree, monkeypatch):
+    monkeypatch.setattr(compiled, "_missing", lambda: "")
+    monkeypatch.setattr(compiled, "SETUP", "import sys; sys.exit('no such type')")
+    with pytest.raises(FatalError, match=r"(?s)cannot be compiled here:.*no such type"):
+        compiled.build()
+    assert not compiled.DIRECTORY.exists()
 
 
 def test_a_module_that_is_not_there_is_an_error(tmp_path):
