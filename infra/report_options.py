@@ -37,6 +37,7 @@ BREAKDOWNS: Mapping[str, tuple[str, ...]] = {
     "funnel": _EVENT_COLUMNS,
     "attribution": _EVENT_COLUMNS,
     "sessions": _SESSION_COLUMNS,
+    "channels": ("channel",),
     "traffic": _EVENT_COLUMNS,
     "matches": _EVENT_COLUMNS,
 }
@@ -44,6 +45,7 @@ _BREAKDOWN_DEFAULT: Mapping[str, str] = {
     "funnel": "",
     "attribution": "channel",
     "sessions": "channel",
+    "channels": "channel",
     "traffic": "day",
     "matches": "event_name",
 }

@@ -1,4 +1,4 @@
-"""The reports: funnel, attribution, sessions, traffic, matches; each is one SQL file in `schemas/reports/`.
+"""The reports: funnel, attribution, sessions, channels, traffic, matches; each is one SQL file in `schemas/reports/`.
 
 Promise: a file's header is its spec, and this module adds no rule of its own. It reads the SQL, binds the options, and
 names the columns as CONTRACT's `report … --format json` does. Money and credits are summed exactly in ClickHouse and
@@ -25,6 +25,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "funnel": ("step", "event", "count", "rate_total", "rate_step"),
     "attribution": ("conversions", "value"),
     "sessions": ("sessions", "visitors", "bounces", "events", "duration_s_avg"),
+    "channels": ("sessions", "bounces", "events", "duration_s_avg"),
     "traffic": ("events", "pageviews", "visitors", "sessions", "no_visitor", "bot_events", "bot_share"),
     "matches": (
         *("server_events", "server_matched", "server_rate"),
@@ -46,6 +47,7 @@ def columns(name: str, options: ReportOptions) -> tuple[str, ...]:
     _check_name(name)
     by = breakdown_column(name, options)
     leading = ("model",) if name == "attribution" and options.model == ALL_MODELS else ()
+    leading = ("day",) if name == "channels" else leading
     return leading + ((by,) if by else ()) + _COLUMNS[name]
 
 

@@ -212,7 +212,7 @@ def test_times_are_dates_datetimes_or_ago():
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("cohorts", {}, "choose one of funnel, attribution, sessions, traffic, matches"),
+        ("cohorts", {}, "choose one of funnel, attribution, sessions, channels, traffic, matches"),
         ("traffic", {"site": "shop' OR 1=1 --"}, "no site id"),
         ("funnel", {}, "name its events in order"),
         ("funnel", {"steps": ("A",) * 33}, "at most 32"),
