@@ -1,8 +1,8 @@
 """The edge beyond its cost a hit: handling times, stalls, many connections, a long backlog, memory, and `sync = disk`.
 
 - *Handling*: the histograms of collector and bare echo, both timed the same way (bytes read to answer handed to the
-  kernel, for the whole tick), at half of what the collector can do, interleaved. wrk pauses for whole ms, so requests
-  come in bursts, and each counts with its whole tick: the ratio is what to trust.
+  kernel, for the whole tick), at half of what the collector can do, interleaved. Each connection of wrk pauses at
+  random, for whole ms, so some requests come together, and each counts with its whole tick.
 - *Stalls*: the longest handling time in STALL_S seconds at that load, while segments roll and a forwarder deletes them.
 - *Connections*: CPU a hit over nginx's with its log, at 64 and at 4,096 connections, interleaved.
 - *Backlog and memory*: one collector keeps MEMORY_HITS hits that nobody takes away, and its memory is looked at; its

@@ -18,20 +18,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
-import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import count, islice
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from itertools import islice
+from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]  # it has no types
@@ -41,88 +38,20 @@ from rich.table import Table
 from benchmarks.access_log import AccessLog
 from benchmarks.crowd import crowd
 from benchmarks.edge_servers import SERVER_CORE, Server, await_answer, collector, free_port, process
+from benchmarks.enrich_worker import WITH, WITHOUT, settings_of
 from benchmarks.http_sender import Pace, Target, send
 from benchmarks.results_file import write_result
 from benchmarks.shop import shop_requests
-from benchmarks.shop_world import HOST, LOCALES
+from benchmarks.shop_world import LOCALES
 from benchmarks.traffic import Request
-from consumers import pipeline
-from consumers.clickhouse_store import ClickHouseStore
-from consumers.enrich.caches import CACHES, cache_info
-from consumers.log_reader.port import Record, Registered
-from consumers.worker import Worker
-from infra.command.database import apply_migrations, open_client
-from infra.command.worker_rules import network_files, worker_rules
+from infra import compiled
+from infra.command.database import apply_migrations
 from infra.journal.reader import JournalReader
-from schemas.settings import Settings, child_environment, load
+from schemas.settings import child_environment
 
 BOUND = 1.25
-WITH, WITHOUT = "with enrichment", "without"
-BENCH_CORE = 1
 READ_BYTES = 8 << 20
 SLICE_HITS = 2_500
-PASSES_MAX = 100_000
-
-
-class Log:
-    """A log of one partition whose records are in memory; also its reader."""
-
-    topic = "hits"
-    over = False
-
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
-        self.registered: Registered | None = None
-        self._records: list[Record] = []
-        self._next = 0
-
-    def append(self, values: Sequence[bytes]) -> None:
-        """Add records."""
-        offset = len(self._records)
-        self._records += [Record(offset + place, value[8:24], value) for place, value in enumerate(values)]
-
-    def fetch(self, records_max: int, bytes_max: int, last: int | None = None) -> list[Record]:
-        """Return the next records, up to a number of bytes."""
-        del last
-        found, size = [], 0
-        for record in self._records[self._next : self._next + records_max]:
-            found.append(record)
-            size += len(record.value)
-            if size >= bytes_max:
-                break
-        self._next += len(found)
-        return found
-
-    def register(self, batch: Registered) -> None:
-        """Take the end of a batch."""
-        self.registered = batch
-
-    def end(self) -> int:
-        """Return the end."""
-        return len(self._records)
-
-    def position(self) -> int:
-        """Return the next offset."""
-        return self._next
-
-    def assigned(self) -> list[Log]:
-        """Return itself."""
-        return [self]
-
-    def wait(self, timeout_s: float) -> None:
-        """Have all there is."""
-
-    def close(self) -> None:
-        """Hold nothing."""
-
-
-class Nothing:
-    """The enrichment step, doing nothing."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def enrich(self, *_: object) -> None:
-        """Leave the event as it is."""
 
 
 class Pass(NamedTuple):
@@ -132,21 +61,8 @@ class Pass(NamedTuple):
     hit_rates: dict[str, float]
 
 
-def _settings(root: Path, port: int) -> Settings:
-    """Return the settings that all of enrichment is on with."""
-    return load(
-        data_dir=root,
-        clickhouse_port=port,
-        sites={"shop": {"domains": [HOST.partition(".")[2]]}, "semicomplete": {"domains": ["semicomplete.com"]}},
-        place_database=root / "place.mmdb",
-        datacentre_ranges=[root / "ranges.txt"],
-        event_age_s_max=40 * 365 * 86_400,  # the access log is of 2015
-        batch_age_s_max=0.000001,  # what is there is a batch
-    )
-
-
 @contextmanager
-def clickhouse(root: Path, core: int = SERVER_CORE) -> Iterator[Server]:
+def clickhouse(root: Path, core: int | str = SERVER_CORE) -> Iterator[Server]:
     """Run an embedded ClickHouse with its tables, on a core."""
     port = free_port()
     environment = child_environment(
@@ -158,7 +74,7 @@ def clickhouse(root: Path, core: int = SERVER_CORE) -> Iterator[Server]:
         process(command, core=core, env=environment, stdout=log, stderr=log) as one,
     ):
         await_answer(port)
-        apply_migrations(_settings(root, port))
+        apply_migrations(settings_of(root, port))
         yield Server("ClickHouse", port, [one.pid])
 
 
@@ -191,83 +107,19 @@ def hits_of(requests: Iterable[Request], root: Path) -> list[bytes]:
     return hits
 
 
-class Bench:
-    """One of the two workers, in a process of its own. Every pass has a partition of its own."""
-
-    def __init__(self, settings: Settings, store: ClickHouseStore, first_partition: int) -> None:
-        self._rules = worker_rules(settings, network_files(settings))
-        self._store = store
-        self._partitions = count(first_partition)
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin a pass: all caches are empty, the partition is fresh."""
-        for cached in CACHES.values():
-            cached.cache_clear()
-        self._log = Log(next(self._partitions))
-        self._worker = Worker(self._log, self._store, self._rules, time.time)
-        self._worker.step()  # finds nothing to take up again
-        gc.collect()
-
-    def load(self, hits: Sequence[bytes]) -> float:
-        """Load one slice; return its CPU seconds."""
-        log, worker = self._log, self._worker
-        log.append(hits)
-        began_s = time.process_time()
-        while log.registered is None or log.registered.last < log.end() - 1:
-            worker.step()
-        used_s = time.process_time() - began_s
-        counters = worker.counters
-        gone = counters.duplicates + counters.resent + counters.rejected.total()
-        if counters.retries or counters.inserted + gone != log.end():
-            raise RuntimeError(f"{counters} of {log.end()} hits")
-        return used_s
-
-    def hit_rates(self) -> dict[str, float]:
-        """Return of each cache that was asked in this pass the share of answers that it had."""
-        infos = cache_info().items()
-        return {
-            name: round(info.hits / (info.hits + info.misses), 4) for name, info in infos if info.hits + info.misses
-        }
-
-
-def be_worker(pipe: Connection, name: str, root: Path, port: int) -> None:
-    """Serve as a worker process: `None` begins a pass, a slice is loaded and answered with (CPU s, hit rates)."""
-    os.sched_setaffinity(0, {BENCH_CORE % (os.cpu_count() or 1)})
-    settings = _settings(root, port)
-    with ExitStack() as stack:
-        if name == WITHOUT:
-            stack.enter_context(patch.object(pipeline, "Enricher", Nothing))
-        client = stack.enter_context(open_client(settings, exact=True))
-        bench = Bench(settings, ClickHouseStore(client), 0 if name == WITH else PASSES_MAX)
-        while True:
-            try:
-                asked = pipe.recv()
-            except EOFError:
-                return
-            if asked is None:
-                bench.begin()
-            else:
-                pipe.send((bench.load(asked), bench.hit_rates()))
-
-
 @contextmanager
 def worker_processes(root: Path, port: int) -> Iterator[dict[str, Connection]]:
-    """Run both workers; yield the pipes to them."""
-    context = get_context("spawn")
-    pipes, started = {}, []
-    for name in (WITH, WITHOUT):
-        pipes[name], theirs = context.Pipe()
-        started.append(context.Process(target=be_worker, args=(theirs, name, root, port), daemon=True))
-        started[-1].start()
-        theirs.close()
-    try:
+    """Run both workers, compiled where the box's are; yield the pipes to them."""
+    with ExitStack() as stack:
+        pipes = {}
+        for name in (WITH, WITHOUT):
+            address = str(root / f"{name}.sock")
+            listener = stack.enter_context(Listener(address, "AF_UNIX"))
+            program = ["-m", compiled.__name__, "benchmarks.enrich_worker", address, name, str(root), str(port)]
+            one = stack.enter_context(subprocess.Popen([sys.executable, *program]))
+            stack.callback(one.terminate)
+            pipes[name] = stack.enter_context(listener.accept())
         yield pipes
-    finally:
-        for pipe in pipes.values():
-            pipe.close()
-        for one in started:
-            one.join(10)
 
 
 def take_pass(pipes: dict[str, Connection], slices: Sequence[Sequence[bytes]]) -> dict[str, Pass]:

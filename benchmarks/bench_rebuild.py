@@ -4,7 +4,7 @@ ClickHouse gets the rows of a million visitors, made by SQL: one session each in
 with ids, one session in five with a campaign, spread over 12 partitions as their workers left them. Then a worker
 process is assigned all of them at once, as the last one of a group is, and what counts is the time until each partition
 could form its next batch, and the process's memory then and at its peak. ClickHouse is the embedded one, a process of
-its own.
+its own, on both cores.
 Run it as `python -m benchmarks.bench_rebuild`; it writes `results/rebuild.json`.
 """
 
@@ -24,13 +24,14 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench_enrich import Log, clickhouse
-from benchmarks.bench_worker import CLICKHOUSE_CORE
+from benchmarks.bench_enrich import clickhouse
+from benchmarks.enrich_worker import Log
 from benchmarks.results_file import write_result
 from consumers.clickhouse_client import ClickHouse
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.log_reader.port import Record, Registered
 from consumers.worker import Worker
+from infra.collection import freeze
 from infra.command.database import open_client
 from infra.command.worker_rules import worker_rules
 from schemas.settings import load
@@ -39,6 +40,7 @@ SECONDS_MAX = 10.0
 RSS_MIB_MAX = 1024
 MIB = 1 << 20
 PARTITIONS = 12
+BOTH_CORES = "0,1"  # a rebalance leaves ClickHouse little else to do, and the worker waits while it works
 EVENTS_EACH_MAX = 5
 SPOOL = 7
 
@@ -118,6 +120,7 @@ def be_worker(pipe: Connection, root: Path, port: int, end: int) -> None:
     with open_client(settings, exact=True) as client:
         worker = Worker(Assigned(end), ClickHouseStore(client), worker_rules(settings), time.time)
         client.ping()
+        freeze()
         before = psutil.Process().memory_info().rss
         began_s = time.monotonic()
         worker.step()
@@ -134,7 +137,7 @@ def peak_bytes() -> int:
 
 def measure(root: Path, visitors: int) -> dict[str, Any]:
     """Fill, rebuild, and return the figures."""
-    with clickhouse(root, CLICKHOUSE_CORE) as server:
+    with clickhouse(root, BOTH_CORES) as server:
         settings = load(data_dir=root, clickhouse_port=server.port)
         with open_client(settings, exact=True) as client:
             end = fill(client, visitors)

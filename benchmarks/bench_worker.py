@@ -102,7 +102,7 @@ def put(kafka: str, hits: Sequence[bytes]) -> None:
 def worker(root: Path) -> Iterator[int]:
     """Run one worker; yield its process id."""
     environment = child_environment(HITSTREAM_CONFIG=str(root / "hitstream.toml"))
-    command = [sys.executable, "-m", "infra.command.child", "worker", "--slot", "0"]
+    command = [sys.executable, "-m", "infra.compiled", "infra.command.child", "worker", "--slot", "0"]
     with (root / "worker.log").open("wb") as log, process(command, env=environment, stdout=log, stderr=log) as one:
         try:
             yield one.pid

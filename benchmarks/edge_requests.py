@@ -49,7 +49,7 @@ local at = math.random(visitors)
 function request() at = at %% visitors + 1; return requests[at] end
 """
 PACED = r"""
-function delay() return %d end
+function delay() return math.random(0, %d) end
 """
 
 
@@ -63,7 +63,11 @@ class Case(NamedTuple):
     extra: str = ""
 
     def script(self, directory: Path, *, delay_ms: int = 0) -> Path:
-        """Write its wrk script and return the path; `delay_ms` is each connection's pause between requests."""
+        """Write its wrk script and return the path.
+
+        `delay_ms` is the mean of each connection's pauses between requests. They are drawn at random, so that the
+        connections do not come to send all at once.
+        """
         text = LUA % {
             "visitors": VISITORS,
             "now": int(time.time()),
@@ -74,7 +78,7 @@ class Case(NamedTuple):
             "extra": self.extra,
         }
         path = directory / f"{self.name.replace(' ', '-')}-{delay_ms}.lua"
-        path.write_text(text + (PACED % delay_ms if delay_ms else ""))
+        path.write_text(text + (PACED % (2 * delay_ms) if delay_ms else ""))
         return path
 
 

@@ -107,9 +107,9 @@ def await_answer(port: int) -> None:
 
 @contextmanager
 def process(
-    command: list[str], *, core: int | None = SERVER_CORE, **options: object
+    command: list[str], *, core: int | str | None = SERVER_CORE, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a core, the servers' one unless told otherwise (None: on all); end it with all it started."""
+    """Run a program on a core or a list ("0,1"; None: all), the servers' unless told otherwise; end all it started."""
     placed = command if core is None else ["taskset", "-c", str(core), *command]
     started = subprocess.Popen(placed, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:

@@ -1,7 +1,7 @@
 """The hot path alone: from the bytes of a returning visitor's pixel request to the frame to write and the answer.
 
 Everything that the collector does for such a hit in Python runs here as it does there, but for the event loop and the
-kernel: `Connection.data_received`, `PixelBatch.take` with all that it calls, the frames' encoding, and the answers.
+kernel: `Connection.data_received`, `RequestBatch.take` with all that it calls, the frames' encoding, and the answers.
 `python -m benchmarks.hot_path N` handles N hits and ends: the guard counts its instructions (`benchmarks/guard.py`),
 and `--time` prints microseconds a hit.
 """

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.decode import Name
 from consumers.log_reader.port import Record
 from schemas.event import Event
 from schemas.rejection import Rejection
+from schemas.session import Aliases
 
 
 class Batch(NamedTuple):
@@ -26,6 +28,22 @@ class Batch(NamedTuple):
     def token(self) -> str:
         """The insert_deduplication_token of everything this batch inserts."""
         return f"{self.topic}:{self.partition}:{self.first}-{self.last}"
+
+
+class Prepared(msgspec.Struct, gc=False):
+    """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none.
+
+    `aliases` are a cookieless visitor's ids of the days around.
+    """
+
+    record: Record
+    name: Name
+    site: str = ""
+    event: Event | None = None
+    rejection: Rejection | None = None
+    resent: bool = False
+    replay_of: str = ""
+    aliases: Aliases | None = None
 
 
 class SpoolCount(msgspec.Struct, gc=False):

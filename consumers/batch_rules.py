@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from consumers.pipeline import Rules
+from consumers.rules import Rules
 from schemas.session import SessionRule
 
 NAME_BYTES = 8

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from consumers.batch import Batch, Loaded
 from consumers.batch_rules import BatchRules
@@ -20,23 +22,25 @@ from consumers.store import Resume
 from schemas.errors import FatalError
 from schemas.hit import name_text
 from schemas.session import Session, SessionRule
+from schemas.session_membership import keys_of
 
 VISITORS_PER_QUERY = 2_000  # of at most 90 bytes each: below ClickHouse's max_query_size of 256 KiB
 NAMES_PER_QUERY = 2_000
+T = TypeVar("T")
 
-_RESUME_MARKS = """
-SELECT spool_id, max(seq_max) FROM batches
-WHERE log_partition = {partition:UInt32} AND topic = {topic:String} AND batch_last < {before:UInt64}
+# Of `batches`, as `events` is large: the newest time is that of a spool with an event in the batch.
+_RESUME = """
+SELECT
+    spool_id,
+    countIf(batch_last < {before:UInt64}),
+    maxIf(seq_max, batch_last < {before:UInt64}),
+    toUnixTimestamp64Milli(maxIf(received_at, inserted > 0 AND batch_last < {before:UInt64})),
+    max(batch_last)
+FROM batches
+WHERE log_partition = {partition:UInt32} AND topic = {topic:String}
 GROUP BY spool_id"""
 
-_RESUME_END = """
-SELECT max(batch_last), count() FROM batches WHERE log_partition = {partition:UInt32} AND topic = {topic:String}"""
-
-_RESUME_NEWEST = """
-SELECT toUnixTimestamp64Milli(max(received_at)), count() FROM events
-WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64}"""
-
-# The middle sum of sumMap keeps the latest minute there: a key whose sums are all 0 is dropped.
+# Keys are as schemas.session.event_key writes them.
 _SESSIONS = """
 SELECT
     site, visitor_id, session_id,
@@ -47,9 +51,11 @@ SELECT
     any(channel),
     [any(utm_source), any(utm_medium), any(utm_campaign), any(utm_term), any(utm_content), any(click_id),
      any(click_id_type)],
-    arraySlice(
-        arraySort(groupArrayIf((log_offset, event_name, event_id, source = 'server'), event_id != '')), -{ids:Int64}),
-    sumMap([intDiv(toUnixTimestamp64Milli(ts), 60000)], [toUInt64(1)], [toUInt64(source != 'server')]).3[-1]
+    arraySlice(arraySort(groupArrayIf(
+        (log_offset, concat(event_name, '\\0', event_id, if(source = 'server', '\\0server', ''))), event_id != '')),
+        -{ids:Int64}).2,
+    countEqual(
+        groupArrayIf(intDiv(toUnixTimestamp64Milli(ts), 60000), source != 'server'), intDiv(last_ms, 60000))
 FROM events
 WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64} AND visitor_id != 0
   AND """
@@ -104,11 +110,31 @@ _VIEW_READS_LOCAL = "events_local AS events"  # one shard's; infra/cluster_ddl.p
 _COUNT_ANEW = "INSERT INTO session_parts"
 
 
+class SessionRow(msgspec.Struct, array_like=True, gc=False):
+    """One row of `_SESSIONS`."""
+
+    site: str
+    visitor: int
+    id: int
+    start: int
+    first_ts: int
+    last_ts: int
+    opened_at: int
+    channel: str
+    campaign: tuple[str, ...]
+    keys: tuple[str, ...]
+    minute_events: int
+
+
 class Client(Protocol):
     """What the store needs of ClickHouse; `clickhouse_client.ClickHouse` has it."""
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
+        ...
+
+    def read(self, sql: str, parameters: dict[str, Any], kind: type[T]) -> list[T]:
+        """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
         ...
 
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
@@ -134,10 +160,13 @@ class ClickHouseStore:
     def resume(self, topic: str, partition: int, before: int) -> Resume:
         """Return the state that the partition's batches before offset `before` left."""
         place = {"topic": topic, "partition": partition, "before": before}
-        marks = [(int(spool), int(seq)) for spool, seq in self._client.query(_RESUME_MARKS, place)]
-        last, batches = self._client.query(_RESUME_END, place)[0]
-        newest, events = self._client.query(_RESUME_NEWEST, place)[0]
-        return Resume(marks, int(newest) if events else 0, int(last) if batches else None)
+        rows = self._client.query(_RESUME, place)
+        marks = [(int(spool), int(seq)) for spool, batches, seq, _, _ in rows if batches]
+        return Resume(
+            marks,
+            max((int(newest) for _, _, _, newest, _ in rows), default=0),
+            max((int(last) for *_, last in rows), default=None),
+        )
 
     def sessions(
         self,
@@ -153,14 +182,14 @@ class ClickHouseStore:
         if ended_after_ms is not None:
             since = max(ended_after_ms - max(one.length_ms_max for one in rule.every()), 0)
             place |= {"since": since, "ended_after": ended_after_ms}
-            return [_session(row) for row in self._client.query(_SESSIONS + _ENDED_AFTER, place)]
+            return _sessions(self._client.read(_SESSIONS + _ENDED_AFTER, place, SessionRow))
         wanted = sorted(visitors)
         found = []
         for start in range(0, len(wanted), VISITORS_PER_QUERY):
             # Sites passed validation and ids are numbers, so the list cannot carry SQL.
             listed = ",".join(f"('{site}',{visitor})" for site, visitor in wanted[start : start + VISITORS_PER_QUERY])
             sql = _SESSIONS + _OF_VISITORS.replace("{visitors}", listed)
-            found += [_session(row) for row in self._client.query(sql, place)]
+            found += _sessions(self._client.read(sql, place, SessionRow))
         return found
 
     def replayed(self, partition: int, before: int, names: AbstractSet[str]) -> set[str]:
@@ -251,17 +280,21 @@ class ClickHouseStore:
         return [int(row[0]) for row in self._client.query(_PRESENT.format(key=key, table=table), place)]
 
 
-def _session(row: Sequence[Any]) -> tuple[VisitorKey, Session]:
-    site, visitor, ident, start, first, last, opened_at, channel, campaign, event_ids, minute_events = row
-    session = Session(
-        id=ident,
-        start=start,
-        first_ts=first,
-        last_ts=last,
-        opened_at=opened_at,
-        channel=channel,
-        campaign=tuple(campaign),
-        event_ids={(name, event_id, bool(server)): None for _, name, event_id, server in event_ids} or None,
-        minute_events=int(minute_events),
-    )
-    return (site, visitor), session
+def _sessions(rows: Iterable[SessionRow]) -> list[tuple[VisitorKey, Session]]:
+    """Return sessions by visitor. What is equal among millions is one object: the rest is nearly all they take."""
+    same: dict[Any, Any] = {}
+    found = []
+    for row in rows:
+        session = Session(
+            id=row.id,
+            start=row.start,
+            first_ts=row.start if row.first_ts == row.start else row.first_ts,
+            last_ts=row.last_ts,
+            opened_at=row.opened_at,
+            channel=same.setdefault(row.channel, row.channel),
+            campaign=same.setdefault(row.campaign, row.campaign),
+            event_keys=keys_of(row.keys),
+            minute_events=row.minute_events,
+        )
+        found.append(((same.setdefault(row.site, row.site), row.visitor), session))
+    return found

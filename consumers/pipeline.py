@@ -7,58 +7,53 @@ batches ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import unquote_plus
 
-import msgspec
-
-from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
+from consumers.batch import Batch, Loaded, Prepared, RejectedRecord, SpoolCount
 from consumers.decode import Name, aliases_of, decode, name_in, name_of
 from consumers.deduplicate import Marks
 from consumers.drop_replayed import Replays
-from consumers.enrich.event import Enricher, Enrichment
+from consumers.enrich.event import Enricher
 from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.log_reader.port import Record
+from consumers.rules import Rules
 from consumers.session_state import SessionState, VisitorKey
 from consumers.sessionize import sessionize, visitors_of
 from schemas.event import Event
 from schemas.hit import Hit
+from schemas.limits import Limits
 from schemas.rejection import Reason, Rejection
-from schemas.session import Aliases
-from schemas.validate import Limits, validate
+from schemas.validate import validate
 
 NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 SITE_CHARS_MAX = 64
+STEP_RECORDS = 1_000  # the best of five sizes in two noisy runs: no more than a guess
 
-
-class Rules(msgspec.Struct, frozen=True):
-    """What the steps depend on besides state: validation's limits, each site's own domains, what enrichment goes by."""
-
-    limits: Limits
-    domains: Mapping[str, Sequence[str]]
-    enrichment: Enrichment = Enrichment()
-
-
-class Prepared(msgspec.Struct, gc=False):
-    """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none.
-
-    `aliases` are a cookieless visitor's ids of the days around.
-    """
-
-    record: Record
-    name: Name
-    site: str = ""
-    event: Event | None = None
-    rejection: Rejection | None = None
-    resent: bool = False
-    replay_of: str = ""
-    aliases: Aliases | None = None
+Enrich = Callable[[Event, Hit, str], None]
 
 
 def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS) -> list[Prepared]:
     """Decode, drop what was sent again, validate and enrich: all that needs no session. `networks` knows addresses."""
-    enricher = Enricher(rules.domains, rules.enrichment, networks)
-    return [_prepare(record, marks, rules.limits, enricher) for record in batch.records]
+    return prepare_with(batch, marks, rules.limits, Enricher(rules.domains, rules.enrichment, networks).enrich)
+
+
+def prepare_with(batch: Batch, marks: Marks, limits: Limits, enrich: Enrich) -> list[Prepared]:
+    """Do as `prepare`, with a step `enrich` that writes into an event what its hit and referrer say.
+
+    Each step goes over STEP_RECORDS before the next one does.
+    """
+    prepared: list[Prepared] = []
+    for start in range(0, len(batch.records), STEP_RECORDS):
+        records = batch.records[start : start + STEP_RECORDS]
+        hits = [decode(record.value) for record in records]
+        fresh = [_named(record, hit, marks) for record, hit in zip(records, hits, strict=True)]
+        referrers = [_validated(item, hit, limits) for item, hit in zip(fresh, hits, strict=True)]
+        for item, hit, referrer in zip(fresh, hits, referrers, strict=True):
+            if item.event is not None:
+                _enriched(item, item.event, hit, referrer, enrich)
+        prepared += fresh
+    return prepared
 
 
 def lookups(prepared: Sequence[Prepared], state: SessionState) -> set[VisitorKey]:
@@ -106,8 +101,8 @@ def finish(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable
     return Loaded(events, rejected, list(counts.values()))
 
 
-def _prepare(record: Record, marks: Marks, limits: Limits, enricher: Enricher) -> Prepared:
-    hit = decode(record.value)
+def _named(record: Record, hit: Hit | Rejection, marks: Marks) -> Prepared:
+    """Return a record with its name, and whether it was sent again, or why it is no hit."""
     if isinstance(hit, Rejection):
         known = name_in(record.value)
         if known and marks.resent(known.spool_id, known.spool_seq):
@@ -116,22 +111,37 @@ def _prepare(record: Record, marks: Marks, limits: Limits, enricher: Enricher) -
     name = name_of(hit)
     if marks.resent(name.spool_id, name.spool_seq):
         return Prepared(record, name, resent=True)
-    event = _event(hit, limits, enricher)
-    if isinstance(event, Rejection):
-        return Prepared(record, name, _site_of(hit), rejection=event, replay_of=hit.replay_of)
-    return Prepared(record, name, event.site, event, replay_of=hit.replay_of, aliases=aliases_of(hit))
+    return Prepared(record, name, replay_of=hit.replay_of)
 
 
-def _event(hit: Hit, limits: Limits, enricher: Enricher) -> Event | Rejection:
+def _validated(item: Prepared, hit: Hit | Rejection, limits: Limits) -> str:
+    """Give a record its event, or say why it has none; return the referrer as given."""
+    if item.resent or isinstance(hit, Rejection):
+        return ""
     try:
         validated = validate(hit, limits)
-        if isinstance(validated, Rejection):
-            return validated
-        event, referrer = validated
-        enricher.enrich(event, hit, referrer)
     except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
-        return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
-    return event
+        validated = _unprocessable(error)
+    if isinstance(validated, Rejection):
+        item.site, item.rejection = _site_of(hit), validated
+        return ""
+    event, referrer = validated
+    item.site, item.event, item.aliases = event.site, event, aliases_of(hit)
+    return referrer
+
+
+def _enriched(item: Prepared, event: Event, hit: Hit | Rejection, referrer: str, enrich: Enrich) -> None:
+    """Enrich an event, or say that this cannot be done."""
+    if isinstance(hit, Rejection):
+        raise TypeError("what has an event is a hit")
+    try:
+        enrich(event, hit, referrer)
+    except Exception as error:  # noqa: BLE001  as above
+        item.site, item.event, item.rejection = _site_of(hit), None, _unprocessable(error)
+
+
+def _unprocessable(error: Exception) -> Rejection:
+    return Rejection(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
 
 
 def _site_of(hit: Hit) -> str:

@@ -63,6 +63,10 @@ class Client(Protocol):
         """Return the rows of a query."""
         ...
 
+    def read(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> list[_T]:
+        """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
+        ...
+
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
         """Insert rows as one block under a deduplication token."""
         ...
@@ -84,6 +88,10 @@ class TimedClient:
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         return self._timed("query", lambda: self._client.query(sql, parameters))
+
+    def read(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> list[_T]:
+        """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
+        return self._timed("query", lambda: self._client.read(sql, parameters, kind))
 
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
         """Insert rows as one block under a deduplication token."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,7 +81,7 @@ def address_text(text: str) -> str:
     if not text:
         return NO_ADDRESS
     try:
-        address = ip_address(text)
+        address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except ValueError:
         return NO_ADDRESS
     v4 = address if isinstance(address, IPv4Address) else address.ipv4_mapped

@@ -14,6 +14,8 @@ from schemas.session import Session, SessionRule
 
 VisitorKey = tuple[str, int]
 EVICTION_STEP_MS = 3_600_000
+Known = Session | tuple[Session, ...]  # most visitors have one session: bare it takes the least memory
+NOBODY: dict[int, Known] = {}
 
 
 class SessionState:
@@ -26,15 +28,17 @@ class SessionState:
         self.rule = rule
         self._keep_ms = max(keep_ms, *(one.gap_ms + one.length_ms_max for one in rule.every()))
         self.horizon_ms = max(newest_ms - self._keep_ms, 0)
-        self._sessions: dict[VisitorKey, list[Session]] = {}
+        self._sites: dict[str, dict[int, Known]] = {}
         self._watermark_ms = newest_ms
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return sum(map(len, self._sites.values()))
 
-    def of(self, key: VisitorKey) -> list[Session]:
-        """Return the visitor's known sessions; the list may be read until the next change."""
-        return self._sessions.get(key, [])
+    def of(self, key: VisitorKey) -> tuple[Session, ...]:
+        """Return the visitor's known sessions."""
+        site, visitor = key
+        found = self._sites.get(site, NOBODY).get(visitor, ())
+        return found if isinstance(found, tuple) else (found,)
 
     def needs_lookup(self, site: str, ts: int) -> bool:
         """Return whether a session that could hold a site's event at `ts` may be missing here."""
@@ -42,14 +46,15 @@ class SessionState:
 
     def open(self, key: VisitorKey, session: Session) -> None:
         """Add a session that an event opened."""
-        self._sessions.setdefault(key, []).append(session)
+        site, visitor = key
+        visitors = self._sites.setdefault(site, {})
+        visitors[visitor] = (*self.of(key), session) if visitor in visitors else session
 
     def merge(self, found: Iterable[tuple[VisitorKey, Session]]) -> None:
         """Add sessions read from `events`; what is here already is as new or newer, and stays."""
         for key, session in found:
-            known = self._sessions.setdefault(key, [])
-            if all(other.id != session.id for other in known):
-                known.append(session)
+            if all(other.id != session.id for other in self.of(key)):
+                self.open(key, session)
 
     def evict(self, received_at: int) -> None:
         """Forget sessions that ended long before the newest hit; called between batches."""
@@ -58,9 +63,13 @@ class SessionState:
         if horizon < self.horizon_ms + EVICTION_STEP_MS:
             return
         self.horizon_ms = horizon
-        for key, sessions in list(self._sessions.items()):
-            kept = [session for session in sessions if session.last_ts >= horizon]
-            if kept:
-                self._sessions[key] = kept
+        for site, visitors in list(self._sites.items()):
+            lasting = {visitor: kept for visitor in visitors if (kept := self._lasting(site, visitor))}
+            if lasting:
+                self._sites[site] = lasting
             else:
-                del self._sessions[key]
+                del self._sites[site]
+
+    def _lasting(self, site: str, visitor: int) -> Known:
+        kept = tuple(session for session in self.of((site, visitor)) if session.last_ts >= self.horizon_ms)
+        return kept[0] if len(kept) == 1 else kept

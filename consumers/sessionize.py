@@ -14,7 +14,8 @@ from itertools import chain
 from consumers.session_state import SessionState
 from schemas.bot_reason import BotReason
 from schemas.event import Event
-from schemas.session import Aliases, Session, SessionRule, add, belongs, find, holds, is_too_fast, session_id
+from schemas.session import Aliases, Session, SessionRule
+from schemas.session_membership import add, belongs, event_key, find, holds, is_too_fast, session_id
 
 SERVER = "server"
 NO_CAMPAIGN = ("",) * 7
@@ -37,14 +38,15 @@ def sessionize(event: Event, log_offset: int, state: SessionState, aliases: Alia
         return True
     rule = state.rule.of(event.site)
     campaign = _campaign(event)
-    event_key = (event.event_name, event.event_id, event.source == SERVER)
+    is_server = event.source == SERVER
+    key = event_key(event.event_name, event.event_id, is_server=is_server)
     visitor = event.visitor_id
     if aliases is None:
         session = find(state.of((event.site, visitor)), event.ts, rule)
     else:
         visitor, session = _of_any_day(event, aliases, state, rule)
     if session is not None and belongs(session, campaign):
-        if holds(session, event_key):
+        if holds(session, key):
             return False
         event.visitor_id = visitor
     else:
@@ -59,8 +61,8 @@ def sessionize(event: Event, log_offset: int, state: SessionState, aliases: Alia
             campaign=campaign,
         )
         state.open((event.site, event.visitor_id), session)
-    add(session, event.ts, event_key, rule)
-    if is_too_fast(session, event.ts, rule) and not event.is_bot and event.source != SERVER:
+    add(session, event.ts, key, rule, is_server=is_server)
+    if is_too_fast(session, event.ts, rule) and not event.is_bot and not is_server:
         event.is_bot, event.bot_reason = True, BotReason.RATE.value
     _write(session, event, campaign)
     return True

@@ -19,15 +19,16 @@ from threading import Event as ThreadEvent
 
 import msgspec
 
-from consumers.batch import Batch, Loaded
+from consumers.batch import Batch, Loaded, Prepared
 from consumers.batch_rules import BatchRules
 from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
 from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
 from consumers.metrics import WorkerCounters
-from consumers.pipeline import Prepared, Rules, finish, lookups, prepare, replayed_names
+from consumers.pipeline import finish, lookups, prepare, replayed_names
 from consumers.progress import Progress
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from consumers.store import Resume, Store
 from schemas.errors import FatalError, RetryError

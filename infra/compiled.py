@@ -25,15 +25,52 @@ from schemas.errors import FatalError
 
 MODULES = (
     "infra.journal.frame",
+    "ingest.client",
     "ingest.consent",
+    "ingest.event_body",
     "ingest.event_head",
+    "ingest.events",
+    "ingest.given",
+    "ingest.group_commit",
     "ingest.hit_builder",
-    "ingest.pixel_batch",
+    "ingest.http_protocol",
+    "ingest.http_response",
     "ingest.pixel_head",
+    "ingest.request_batch",
     "ingest.visitor",
+    "consumers.decode",
+    "consumers.deduplicate",
+    "consumers.drop_replayed",
+    "consumers.pipeline",
+    "consumers.rows",
+    "consumers.session_state",
+    "consumers.sessionize",
+    "consumers.enrich.address_ranges",
+    "consumers.enrich.agent",
+    "consumers.enrich.campaign",
+    "consumers.enrich.channel",
+    "consumers.enrich.client_hints",
+    "consumers.enrich.device",
+    "consumers.enrich.domain",
+    "consumers.enrich.event",
+    "consumers.enrich.hint_mismatch",
+    "consumers.enrich.network",
+    "consumers.enrich.scrub",
+    "schemas.language",
+    "schemas.page",
+    "schemas.parameters",
+    "schemas.screen",
+    "schemas.session_membership",
+    "schemas.validate",
 )
 # What the modules import: its types are built in.
-COMPILED_AGAINST = ("schemas/**/*.py", "ingest/**/*.py", "infra/__init__.py", "infra/journal/**/*.py")
+COMPILED_AGAINST = (
+    "schemas/**/*.py",
+    "ingest/**/*.py",
+    "infra/__init__.py",
+    "infra/journal/**/*.py",
+    "consumers/**/*.py",
+)
 GROUP = "hitstream"
 SHARED = f"{GROUP}__mypyc"  # the module that holds the code of all
 HERE = Path(__file__).resolve().parent

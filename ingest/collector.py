@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -92,7 +93,7 @@ class Collector:
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket; this process's handle of it is used up."""
-        self._server = await self._loop.create_server(lambda: Connection(self.edge), sock=sock, backlog=LISTEN_BACKLOG)
+        self._server = await self._loop.create_server(self._connection, sock=sock, backlog=LISTEN_BACKLOG)
         self._sweep()
 
     async def stop(self) -> None:
@@ -113,6 +114,9 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
         self._group.close()
+
+    def _connection(self) -> asyncio.Protocol:
+        return cast("asyncio.Protocol", Connection(self.edge))
 
     def _sweep(self) -> None:
         self.edge.sweep(self._loop.time())

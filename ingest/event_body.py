@@ -17,8 +17,13 @@ from ingest.http_strict import RefusedError
 MEDIA_TYPES = (b"application/json", b"text/plain")
 
 
+def has_json_type(content_type: bytes | None) -> bool:
+    """Whether a body may be events by its Content-Type. A missing one is fine."""
+    return content_type is None or content_type.partition(b";")[0].strip().lower() in MEDIA_TYPES
+
+
 def parse_events(body: bytes, content_type: bytes | None, events_max: int, depth_max: int) -> list[dict[str, Any]]:
-    """Return the events of a body; [] for an empty array. A missing content type is fine. Raises RefusedError."""
+    """Return the events of a body; [] for an empty array. Raises RefusedError."""
     events = parse_items(body, content_type, events_max, depth_max)
     if not all(isinstance(event, dict) for event in events):
         raise RefusedError(Refusal.BAD_BODY)
@@ -27,7 +32,7 @@ def parse_events(body: bytes, content_type: bytes | None, events_max: int, depth
 
 def parse_items(body: bytes, content_type: bytes | None, items_max: int, depth_max: int) -> list[Any]:
     """Return what a body lists, of whatever type, as `parse_events` does. Raises RefusedError."""
-    if content_type is not None and content_type.partition(b";")[0].strip().lower() not in MEDIA_TYPES:
+    if not has_json_type(content_type):
         raise RefusedError(Refusal.BAD_CONTENT_TYPE)
     try:
         value = orjson.loads(body)

@@ -7,11 +7,13 @@ make a block of its own of every length.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ingest.http_strict import HEAD_END, HttpLimits
 from ingest.pixel_head import Fields, PixelHeads, cut_line
 
-LENGTH_START = b"\r\nContent-Length: "
-LENGTH_DIGITS_MAX = 9
+LENGTH_START: Final = b"\r\nContent-Length: "
+LENGTH_DIGITS_MAX: Final = 9
 
 
 class EventHeads:

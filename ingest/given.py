@@ -8,7 +8,7 @@ stands for it here: it is no site, no event name, no number, no URL, and no yes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -20,7 +20,8 @@ UNREADABLE = "?"
 Given = dict[str, Any]  # of a query text, of JSON what stood there; empty ones are left out
 
 # A query that names `c` holds one of these; most that hold one name it.
-CHOICE, CHOICE_ESCAPED = b"c=", b"%63="
+CHOICE: Final = b"c="
+CHOICE_ESCAPED: Final = b"%63="
 
 
 def given_in_query(query: bytes) -> Given:

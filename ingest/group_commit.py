@@ -15,46 +15,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter_ns
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from infra.journal.frame import HEADER_BYTES
+from ingest.client import Client
 from ingest.counters import Counters, Refusal
 from ingest.hit_builder import HitBuilder
 from ingest.spool import Spool
 
 RETRY_FULL_S = 0.25
-STATUS = slice(len(b"HTTP/1.1 "), len(b"HTTP/1.1 200"))
+STATUS_FROM: Final = len(b"HTTP/1.1 ")
+STATUS_TO: Final = len(b"HTTP/1.1 200")
 
 log = logging.getLogger(__name__)
 
 
-class Waiting(Protocol):
-    """A connection as the group sees it: it takes answers, and knows how many are still to come."""
-
-    handle: int  # of its socket, for answers that the kernel takes whole; -1: there is none, use `send`
-    unanswered: int
-    held: bool
-
-    def send(self, answer: bytes) -> None:
-        """Hand an answer to the kernel, now or when it can take it."""
-        ...
-
-    def send_slowly(self, answer: bytes) -> None:
-        """Hand an answer to the loop, for the kernel when it can take it, and all later ones behind it."""
-        ...
-
-    def proceed(self) -> None:
-        """Go on, now that all requests so far are answered: close, or read what was kept back."""
-        ...
-
-
 # A request that waits for its answer: its connection, how many of the group's hits are its own, status and answer when
 # they are kept, and the answer when they are not. A plain tuple, because one is made for every hit.
-Entry = tuple[Waiting, int, int, bytes, bytes]
+Entry = tuple[Client, int, int, bytes, bytes]
+# One of a batch: its connection, the answer when it is kept, and when it is not.
+Answer = tuple[Client, bytes, bytes]
 
 
 class Taken(NamedTuple):
@@ -80,7 +63,7 @@ class GroupCommit:
         self.hits_max = hits_max
         self._disk = disk
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._hits: list[bytes] = []
         self._bytes = 0
         self._first_seq = 0
@@ -120,29 +103,23 @@ class GroupCommit:
         self.flush()
         return self.open(0)
 
-    def add_batch(self, hits: list[bytes], answers: list[tuple[Waiting, bytes]], full_answer: bytes) -> None:
+    def add_batch(self, status: int, hits: list[bytes], answers: list[Answer]) -> None:
         """Add requests with one hit each, none on a connection that waits for an answer already: the hot path of `add`.
 
-        Together they are no more than a group may be.
+        Together they are no more than a group may be; all get `status` when they are kept.
         """
         if self._disk:
-            for hit, (connection, answer) in zip(hits, answers, strict=True):
-                self.add((connection, 1, 200, answer, full_answer), [hit])
+            for hit, (client, answer, full_answer) in zip(hits, answers, strict=True):
+                self.add((client, 1, status, answer, full_answer), [hit])
             return
         kept = self._append(hits) if hits else 0
-        for connection, answer in answers[:kept] if kept < len(hits) else answers:
-            try:  # what `Connection.send` does, without its frame
-                sent = os.write(connection.handle, answer)
-            except OSError:
-                connection.send(answer)
-            else:
-                if sent < len(answer):
-                    connection.send_slowly(answer[sent:])
-        self._counters.answers[200] += kept
-        for connection, _ in answers[kept:]:
+        for client, answer, _ in answers[:kept] if kept < len(hits) else answers:
+            client.send(answer)
+        self._counters.answers[status] += kept
+        for client, _, full_answer in answers[kept:]:
             self._counters.refused[Refusal.SPOOL_FULL] += 1
             self._counters.answers[503] += 1
-            connection.send(full_answer)
+            client.send(full_answer)
         self._counters.handled(len(hits), perf_counter_ns() - self._arrived_ns)
 
     def add(self, entry: Entry, hits: list[bytes]) -> None:
@@ -205,7 +182,7 @@ class GroupCommit:
             kept -= hits
             if hits and kept < 0:
                 self._counters.refused[Refusal.SPOOL_FULL] += 1
-                decided.append((connection, 0, int(full_answer[STATUS]), full_answer, full_answer))
+                decided.append((connection, 0, int(full_answer[STATUS_FROM:STATUS_TO]), full_answer, full_answer))
             else:
                 decided.append(entry)
         return decided
@@ -221,7 +198,7 @@ class GroupCommit:
             self._synced(covered, None)
             return
         self._counters.syncs += 1
-        future = self._loop.run_in_executor(self._thread, self._spool.sync)
+        future = self._loop.run_in_executor(self._worker, self._spool.sync)
         future.add_done_callback(lambda done: self._synced(covered, done))
 
     def _synced(self, covered: list[tuple[int, list[Entry]]], done: asyncio.Future[None] | None) -> None:
@@ -241,7 +218,7 @@ class GroupCommit:
         if self._preparing:
             return
         self._preparing = True
-        future = self._loop.run_in_executor(self._thread, self._spool.prepare)
+        future = self._loop.run_in_executor(self._worker, self._spool.prepare)
         future.add_done_callback(self._prepared)
 
     def _prepared(self, done: asyncio.Future[bool]) -> None:
@@ -268,12 +245,12 @@ class GroupCommit:
     async def settled(self) -> None:
         """Return when nothing waits for its answer; nothing may be added meanwhile."""
         while not self.idle:
-            await asyncio.wrap_future(self._thread.submit(int))  # behind the sync that runs now
+            await asyncio.wrap_future(self._worker.submit(int))  # behind the sync that runs now
 
     def close(self) -> None:
         """End the thread; nothing may be waiting."""
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
-        self._thread.shutdown(wait=True)
+        self._worker.shutdown(wait=True)
         self._spool.close()

@@ -9,16 +9,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import orjson
 
 from schemas.hit import HIT_VERSION, PREFIX
 
-HIT_FIXED_BYTES = 320  # all that is not members or the event is shorter
-NEW = b'","new_visitor":true'  # behind the visitor's id
-KNOWN = b'"'
-OF_DAYS = b'","visitor_before":"%b","visitor_after":"%b'  # behind a cookieless visitor's id; KNOWN follows
-NO_VISITOR = b"0" * 16
+HIT_FIXED_BYTES: Final = 320  # all that is not members or the event is shorter
+NEW: Final = b'","new_visitor":true'  # behind the visitor's id
+KNOWN: Final = b'"'
+OF_DAYS: Final = b'","visitor_before":"%b","visitor_after":"%b'  # behind a cookieless visitor's id; KNOWN follows
+NO_VISITOR: Final = b"0" * 16
 # Header fields that many requests share, as lower-case names, and the hit's members made of them.
 COMMON_MEMBERS = {
     b"user-agent": b"user_agent",
@@ -30,7 +31,7 @@ COMMON_MEMBERS = {
     b"sec-ch-ua-model": b"ch_ua_model",
     b"sec-ch-ua-full-version-list": b"ch_ua_full_version_list",
 }
-PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')  # ASCII that JSON writes as it is
+PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')  # ASCII that JSON writes as it is
 
 
 def json_text(value: bytes) -> bytes:

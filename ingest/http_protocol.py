@@ -9,26 +9,23 @@
   LINGER_S has passed, all of it, so that the client can read the answer.
 - Bounded: at most PIPELINE_MAX unanswered requests; beyond, and while the client does not read its answers, reading
   pauses and at most one read is kept back.
-- Answers are written to the socket directly, through a handle of the connection's own, for as long as the kernel takes
-  them whole; from the first one that it does not, they go through the loop's buffer, which knows of slow readers.
 - One sweep (`Edge.sweep`) watches all time limits; a limit strikes between its time and two sweeps later.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from enum import IntEnum
 from typing import NamedTuple, cast
 
-from ingest.client_address import Peer
+from ingest.client import Client
 from ingest.counters import Counters, Refusal
 from ingest.event_head import EventHeads
 from ingest.group_commit import GroupCommit
 from ingest.http_response import CONTINUE
 from ingest.http_strict import HEAD_END, HttpLimits, RefusedError, Request, StrictReader
-from ingest.pixel_batch import PixelBatch
 from ingest.pixel_head import PixelHeads
+from ingest.request_batch import Read, RequestBatch
 from ingest.routes import Routes
 
 PIPELINE_MAX = 64
@@ -70,9 +67,9 @@ class Edge:
         self.counters = counters
         self.connections: set[Connection] = set()
         self.stopping = False
-        self.reads: list[tuple[Connection, bytes]] = []
+        self.reads: list[Read] = []
         self.reads_max = group.hits_max
-        self.batch = PixelBatch(heads, event_heads, routes, group)
+        self.batch = RequestBatch(heads, event_heads, routes, group)
         loop = asyncio.get_running_loop()
         self.call_soon = loop.call_soon
         self.now_s = loop.time()
@@ -105,8 +102,8 @@ class Edge:
             connection.stop()
 
 
-class Connection(asyncio.Protocol):
-    """A client's connection; the loop makes one for every socket it accepts."""
+class Connection(Client):
+    """The reading half of a connection: an `asyncio.Protocol` in all but name, as a class of that would not compile."""
 
     __slots__ = (
         "_begun",
@@ -114,56 +111,40 @@ class Connection(asyncio.Protocol):
         "_lingered",
         "_paused",
         "_phase",
-        "_pixel",
         "_plain",
-        "_recognize",
         "_rest",
         "_strict",
-        "_transport",
-        "handle",
-        "held",
-        "peer",
-        "queued",
-        "since_s",
-        "unanswered",
     )
 
     def __init__(self, edge: Edge) -> None:
-        self.unanswered = 0
-        self.held = False
-        self.queued = False  # a read of this connection waits in the edge's queue
-        self.peer = Peer("", trusted=False, ip_member=b"")
-        self.handle = -1
+        super().__init__(edge.now_s)
         self._edge = edge
-        self._recognize = edge.heads.recognize
-        self._pixel = edge.routes.pixel
         self._phase = Phase.OPEN
         self._plain = True  # the next read may be a whole request of its own
         self._begun = False  # some of a request is here, not all
         self._paused = False  # the client does not read its answers
         self._rest = b""
         self._strict: StrictReader | None = None
-        self.since_s = edge.now_s
         self._lingered = 0
 
     # the loop's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or close at once when there are too many."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         edge = self._edge
-        if len(edge.connections) >= edge.connections_max or not self._has_handle():
+        if len(edge.connections) >= edge.connections_max or not self.has_handle():
             edge.counters.refused[Refusal.TOO_MANY_CONNECTIONS] += 1
             self._phase = Phase.CLOSED
             self._plain = False
-            self._transport.abort()
+            self.transport.abort()
             return
         edge.connections.add(self)
         edge.counters.connections_opened += 1
         edge.counters.connections_open = len(edge.connections)
         name = transport.get_extra_info("peername")
         self.peer = edge.routes.peer(name[0] if isinstance(name, tuple) else "")
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Take what one read brought."""
@@ -183,7 +164,7 @@ class Connection(asyncio.Protocol):
         else:
             self._lingered += len(data)
             if self._lingered > LINGER_BYTES_MAX:
-                self._transport.abort()
+                self.transport.abort()
 
     def eof_received(self) -> bool:
         """End after the answers that are due; return whether the loop is to leave our direction open for them."""
@@ -200,7 +181,7 @@ class Connection(asyncio.Protocol):
         self._plain = False
         self.since_s = self._edge.now_s
         if self._phase is Phase.OPEN:
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on: the client reads again."""
@@ -211,60 +192,22 @@ class Connection(asyncio.Protocol):
         if self._rest:
             self.proceed()
         else:
-            self._transport.resume_reading()
+            self.transport.resume_reading()
             self._plain = not self._begun and not self._edge.stopping
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; answers still due to it are dropped, their hits stay kept."""
         del exc
+        self.lost = True
         self._phase = Phase.CLOSED
         self._plain = False
-        self._close_handle()
+        self.close_handle()
         if self.queued:
             self._edge.take_reads()
         self.held = False
         self._rest = b""
         self._edge.connections.discard(self)
         self._edge.counters.connections_open = len(self._edge.connections)
-
-    # answering
-
-    def _has_handle(self) -> bool:
-        """Return whether the process may have one more open file: the connection's own handle of its socket.
-
-        It is a duplicate, because the loop closes its own before it says so, and the number may be another
-        connection's by then.
-        """
-        try:
-            self.handle = os.dup(self._transport.get_extra_info("socket").fileno())
-        except OSError:
-            return False
-        return True
-
-    def _close_handle(self) -> None:
-        if self.handle >= 0:
-            os.close(self.handle)
-            self.handle = -1
-
-    def send(self, answer: bytes) -> None:
-        """Hand an answer to the kernel, or, where that does not take it whole, to the loop."""
-        sent = 0
-        if self.handle >= 0:
-            try:
-                sent = os.write(self.handle, answer)
-            except BlockingIOError:
-                pass
-            except OSError:  # reset by the client
-                self._transport.abort()
-                return
-        if sent < len(answer):
-            self.send_slowly(answer[sent:])
-
-    def send_slowly(self, answer: bytes) -> None:
-        """Hand an answer to the loop, and all later ones: the kernel does not take them at once."""
-        self._close_handle()
-        if self._phase is not Phase.CLOSED:
-            self._transport.write(answer)
 
     # reading
 
@@ -297,9 +240,9 @@ class Connection(asyncio.Protocol):
         edge = self._edge
         if not self._begun and not edge.stopping:
             end = data.find(HEAD_END, at)
-            fields = self._recognize(data[at : end + 4]) if end >= 0 else None
+            fields = edge.heads.recognize(data[at : end + 4]) if end >= 0 else None
             if fields is not None:
-                self._pixel(self, fields)
+                edge.routes.pixel(self, fields)
                 return end + 4, True
         if self._strict is None:
             self._strict = StrictReader(edge.limits)
@@ -320,7 +263,7 @@ class Connection(asyncio.Protocol):
     def _keep_back(self, rest: bytes) -> None:
         self._rest = rest
         self.held = True
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     # ending
 
@@ -333,7 +276,7 @@ class Connection(asyncio.Protocol):
         elif self._phase is Phase.OPEN and self._rest and not self._paused:
             self.held = False
             rest = self._rest
-            self._transport.resume_reading()
+            self.transport.resume_reading()
             self.read(rest)
 
     def _refuse(self, reason: Refusal) -> None:
@@ -352,18 +295,18 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.LINGERING
         self.held = False
         self.since_s = self._edge.now_s
-        self._transport.resume_reading()
-        self._transport.write_eof()
+        self.transport.resume_reading()
+        self.transport.write_eof()
 
     def stop(self) -> None:
         """Close now if nothing is under way, else after that: the collector ends."""
         self._plain = False
         if self._phase is Phase.OPEN and not (self.unanswered or self._begun or self._rest):
-            self._transport.close()
+            self.transport.close()
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
-        self._transport.abort()
+        self.transport.abort()
 
     def look(self, now_s: float) -> None:
         """Apply the time limits."""
@@ -372,12 +315,12 @@ class Connection(asyncio.Protocol):
         if self._paused:
             if waited_s > times.write_timeout_s:
                 self._edge.counters.refused[Refusal.SLOW_READER] += 1
-                self._transport.abort()
+                self.transport.abort()
         elif self._phase is Phase.LINGERING:
             if waited_s > LINGER_S:
-                self._transport.abort()
+                self.transport.abort()
         elif self._begun:
             if waited_s > times.request_timeout_s:
                 self._refuse(Refusal.SLOW_REQUEST)
         elif not self.unanswered and waited_s > times.idle_timeout_s:
-            self._transport.close()
+            self.transport.close()

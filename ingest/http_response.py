@@ -7,16 +7,17 @@ where the request calls for one. Errors have no body, so that an answer to HEAD 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from ingest.counters import Refusal
 
-GIF = (
+GIF: Final = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff"
     b"!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
 
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 STATUS_OF = {
     Refusal.MALFORMED: 400,
@@ -65,14 +66,14 @@ def _with_line(answer: bytes, line: bytes) -> bytes:
     return answer[:at] + line + answer[at:]
 
 
-PIXEL_LINES = (
+PIXEL_LINES: Final = (
     b"Content-Type: image/gif\r\n"
     b"Content-Length: %d\r\n"
     b"Cache-Control: no-store\r\n"
     b"Cross-Origin-Resource-Policy: cross-origin\r\n" % len(GIF)
 )
-PIXEL_START = b"HTTP/1.1 200 OK\r\n" + PIXEL_LINES
-PIXEL_END = b"\r\n" + GIF
-PIXEL = PIXEL_START + PIXEL_END
-PIXEL_HEAD = PIXEL_START + b"\r\n"
+PIXEL_START: Final = b"HTTP/1.1 200 OK\r\n" + PIXEL_LINES
+PIXEL_END: Final = b"\r\n" + GIF
+PIXEL: Final = PIXEL_START + PIXEL_END
+PIXEL_HEAD: Final = PIXEL_START + b"\r\n"
 assert len(GIF) == 43

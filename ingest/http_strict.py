@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import httptools
 
 from ingest.counters import Refusal
 
-CRLF = b"\r\n"
-HEAD_END = b"\r\n\r\n"
+CRLF: Final = b"\r\n"
+HEAD_END: Final = b"\r\n\r\n"
 
 REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/1\.([01])\r\n").fullmatch
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch

@@ -15,7 +15,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from hmac import compare_digest, digest
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -28,7 +28,7 @@ from schemas.settings import Settings
 
 SIGNATURE_BYTES = 16
 
-TRACE = LINK_PARAMETER.encode()  # where this does not stand, nobody arrives by a link
+TRACE: Final = LINK_PARAMETER.encode()  # where this does not stand, nobody arrives by a link
 
 _FORM = re.compile(r"([0-9a-f]{16})\.([1-9][0-9]{0,10})\.([1-9][0-9]{0,10})\.([A-Za-z0-9_-]{22})")
 _PORT = re.compile(r":[0-9]*$")

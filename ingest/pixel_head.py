@@ -13,6 +13,8 @@ line by line, where `HeaderLines` knows the common lines again. Both caches are 
 
 from __future__ import annotations
 
+from typing import Final
+
 from ingest.consent import signals_of
 from ingest.hit_builder import COMMON_MEMBERS, common_members, json_text
 from ingest.http_strict import CRLF, HOST, HttpLimits, Request
@@ -35,15 +37,15 @@ Block = tuple[bytes | None, bytes | None, bytes]
 # The same of a block of lines, without the query; a referrer that is not there is None.
 BlockFields = tuple[bytes | None, bytes | None, bytes | None, bytes, bytes | None, int, Sent]
 
-TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+VALUE: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 # Tables for `translate`: what it gives back differs from what it got where that holds an odd byte.
-PLAIN_TEXT = bytes(byte if 0x20 < byte < 0x7F and byte not in b'"\\#' else ord("?") for byte in range(256))
-PLAIN_COOKIE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
-VERSION_END = b" HTTP/1.1\r\n"
-REFERER_START = b"\r\nReferer: "
-COOKIE_START = b"\r\nCookie: "
-QUERY_START = b"?"
+PLAIN_TEXT: Final = bytes(byte if 0x20 < byte < 0x7F and byte not in b'"\\#' else ord("?") for byte in range(256))
+PLAIN_COOKIE: Final = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
+VERSION_END: Final = b" HTTP/1.1\r\n"
+REFERER_START: Final = b"\r\nReferer: "
+COOKIE_START: Final = b"\r\nCookie: "
+QUERY_START: Final = b"?"
 
 BLOCKS_CACHED_MAX = 8192
 BLOCK_CACHED_BYTES_MAX = 2048
@@ -86,9 +88,9 @@ _COMMON = frozenset(
 )
 
 
-BLANK = b" "
-BLANKS = b" \t"
-CUT_LINES = 4  # Referer, Cookie, the address; Content-Length of a POST
+BLANK: Final = b" "
+BLANKS: Final = b" \t"
+CUT_LINES: Final = 4  # Referer, Cookie, the address; Content-Length of a POST
 
 
 class NotPlainError(Exception):

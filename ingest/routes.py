@@ -8,23 +8,21 @@ same hit and the same answer whichever of them read it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any, Protocol
-
-import orjson
+from functools import partial
 
 from infra.journal.frame import HEADER_BYTES
 from ingest.click import Clicks
+from ingest.client import Client
 from ingest.client_address import ClientAddresses, Peer
 from ingest.cookieless import DailySalts
 from ingest.cookieless_sites import CookielessSites
 from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
 from ingest.denials import Denials
-from ingest.event_body import parse_events
-from ingest.given import given_in_event, given_in_query
-from ingest.group_commit import GroupCommit, Taken, Waiting
-from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR, text_member
+from ingest.events import Events
+from ingest.given import given_in_query
+from ingest.group_commit import GroupCommit, Taken
+from ingest.hit_builder import HIT_FIXED_BYTES
 from ingest.http_response import (
     PIXEL,
     PIXEL_END,
@@ -37,7 +35,7 @@ from ingest.http_response import (
     response,
 )
 from ingest.http_strict import RefusedError, Request
-from ingest.link import TRACE, Links
+from ingest.link import Links
 from ingest.optout_pages import optout_pages
 from ingest.pixel_head import Fields, PixelHeads
 from ingest.rulings import Ruling, Rulings
@@ -50,16 +48,8 @@ GET_METHODS = b"Allow: GET, HEAD\r\n"
 PAGE_METHODS = b"Allow: GET, HEAD, POST\r\n"
 SERVER_METHODS = b"Allow: POST\r\n"
 EVENTS_METHODS = b"Allow: POST, OPTIONS\r\n"
-ANSWERS_CACHED_MAX = 1024
-POST_BYTES_MAX = 4 * 1024 * 1024  # of one POST's hits: each repeats the request's header fields
 
 Dress = Callable[[bytes], bytes]
-
-
-class Client(Waiting, Protocol):
-    """A connection as the routes see it."""
-
-    peer: Peer
 
 
 def as_is(answer: bytes) -> bytes:
@@ -100,12 +90,8 @@ class Routes:
             settings.events_path.encode(): self._on_events_path,
             settings.pixel_path.encode(): self._on_pixel_path,
         }
-        self._events_max = settings.post_events_max
-        self._depth_max = settings.json_depth_max
         self.members_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
-        self._retry_after = b"Retry-After: %d\r\n" % settings.retry_after_s
-        self.full = refusal(Refusal.SPOOL_FULL, self._retry_after)
-        self._usual_answers = lru_cache(ANSWERS_CACHED_MAX)(self._posted)
+        self.full = refusal(Refusal.SPOOL_FULL, b"Retry-After: %d\r\n" % settings.retry_after_s)
         self.take_sites(settings)
 
     def take_sites(self, settings: Settings) -> None:
@@ -118,8 +104,11 @@ class Routes:
             settings, self._group, self._counters, self._rulings, self._denials, self.visitors.mint
         )
         self._links = Links(settings)
-        shared = (self._heads, self._addresses, self.visitors, self._rulings, self._denials, self._cookieless)
-        self._clicks = Clicks(settings, self._group, self._counters, *shared)
+        shared = (self._addresses, self.visitors, self._rulings, self._denials, self._cookieless)
+        self._clicks = Clicks(settings, self._group, self._counters, self._heads, *shared)
+        self.events = Events(
+            settings, self._group, self._counters, self.members_bytes_max, self._cors, self._links, *shared
+        )
 
     def peer(self, host: str) -> Peer:
         """Return what to know of a connection's other end."""
@@ -190,7 +179,7 @@ class Routes:
     def _on_events_path(self, client: Client, request: Request, dress: Dress) -> None:
         origin = request.header(b"origin")
         if request.method == b"POST":
-            self.events(client, self._heads.fields_of(request), request.body, dress)
+            self.post(client, self._heads.fields_of(request), request.body, dress)
         elif request.method == b"OPTIONS":
             preflight = self._cors.preflight_lines(origin)
             self._answer(client, 204, dress(response(204, EVENTS_METHODS + preflight, None)))
@@ -227,95 +216,9 @@ class Routes:
         """Answer what is no well-formed request; the caller closes the connection behind it."""
         self._refuse(client, reason, closing)
 
-    def events(self, client: Client, fields: Fields, body: bytes, dress: Dress = as_is) -> None:
+    def post(self, client: Client, fields: Fields, body: bytes, dress: Dress = as_is) -> None:
         """Keep all events of a POST, or none, and answer."""
-        origin, content_type = fields[-1]
-        lines = self._cors.answer_lines(origin)
-        try:
-            events = parse_events(body, content_type, self._events_max, self._depth_max)
-            if len(events) != 1 or not self._usual_event(client, fields, events[0], lines, dress):
-                self._events(client, fields, events, lines, dress)
-        except RefusedError as error:
-            self._refuse(client, error.reason, dress, lines)
-
-    def _usual_event(self, client: Client, fields: Fields, event: dict[str, Any], lines: bytes, dress: Dress) -> bool:
-        """Keep the one event of a POST as `_events` does it, only cheaper; False: it has more to decide.
-
-        That is a returning visitor's, to a site whose visitors have a cookie, and nobody says anything of consent.
-        """
-        cookie, address, _, common, referer, _, signals, _ = fields
-        site = event.get("s")
-        ruling = self.usual_anywhere or self._rulings.usual.get(site if isinstance(site, str) else "")
-        if ruling is None or signals or "c" in event:
-            return False
-        body = orjson.dumps(event)
-        host, trusted, ip = client.peer
-        if trusted:
-            ip = self._addresses.member(host, address)
-        members = b"".join((ip, common, text_member(b"referer", referer)))
-        size = len(members) + len(body)
-        group = self._group
-        if size > self.members_bytes_max:
-            return False
-        seq = group.open(size + HIT_FIXED_BYTES + HEADER_BYTES)
-        self.visitors.at(group.now_s)
-        visitor = self.visitors.returning(cookie)
-        if visitor is None:
-            return False
-        self.verdicts[ruling.verdict] += 1
-        answer, full = self._usual_answers(lines)
-        hit = group.builder.beacon(seq, visitor, ruling.known, members, body)
-        group.add((client, 1, 204, dress(answer), dress(full)), [hit])
-        return True
-
-    def _events(self, client: Client, fields: Fields, events: list[dict[str, Any]], lines: bytes, dress: Dress) -> None:
-        if not events:
-            self._answer(client, 204, dress(response(204, lines, None)))
-            return
-        bodies = [orjson.dumps(event) for event in events]
-        cookie, address, proto, common, referer, _, signals, _ = fields
-        host, trusted, ip = client.peer
-        if trusted:
-            ip = self._addresses.member(host, address)
-        members = b"".join((ip, common, text_member(b"referer", referer)))
-        sizes = [len(members) + len(body) for body in bodies]
-        bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
-        if max(sizes) > self.members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
-            raise RefusedError(Refusal.HIT_TOO_LARGE)
-        group = self._group
-        seq = group.open(bound, len(bodies))
-        known = self.visitors.read(cookie, group.now_s)
-        rulings = [self._rulings.of(event, signals, opted_out=known == OPTED_OUT) for event in events]
-        sites = [self._cookieless.of(event.get("s")) for event in events]
-        named = not all(
-            ruling.denial is not None or site is not None for ruling, site in zip(rulings, sites, strict=True)
-        )
-        found = known or (
-            named and any(TRACE in text for text in bodies) and self._links.arrival_in_events(events, group.now_s)
-        )
-        visitor, birth_s = found or (self._mint() if named else NO_VISITOR, group.now_s)
-        hits: list[bytes] = []
-        for event, body, ruling, site in zip(events, bodies, rulings, sites, strict=True):
-            place = seq + len(hits)
-            self.verdicts[ruling.verdict] += 1
-            if ruling.denial is not None:
-                hits += self._denials.hits(place, b"beacon", ruling.denial, given_in_event(event), referer)
-            elif site is not None:
-                names = self._cookieless.names(group.now_s, site, client.peer, address, common)
-                own = (names.key, names.visitor, names.mark(ruling.known))
-                hits.append(group.builder.event(place, b"beacon", *own, members, body))
-            else:
-                mark = ruling.known if found else ruling.new
-                hits.append(group.builder.beacon(place, visitor, mark, members, body))
-        if named and (known is None or group.now_s - birth_s > self.visitors.renew_s):
-            https = trusted and self._addresses.https(address, proto)
-            lines += self.visitors.set_cookie(visitor, birth_s, https=https)
-        answer, full = self._posted(lines)
-        group.add((client, len(hits), 204, dress(answer), dress(full)), hits)
-
-    def _posted(self, lines: bytes) -> tuple[bytes, bytes]:
-        """Return the answers to a POST: it is kept, the spool is full."""
-        return response(204, lines, None), refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
+        self._taken(client, partial(self.events.take, client.peer, fields, body), dress)
 
     def _taken(self, client: Client, take: Callable[[], Taken], dress: Dress) -> None:
         """Keep and answer what a part of its own makes of a request."""

@@ -32,10 +32,11 @@ from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR
 from ingest.http_response import STATUS_OF, refusal, response
 from ingest.http_strict import RefusedError, Request
 from ingest.rulings import Rulings
+from schemas.limits import limits_of
 from schemas.rejection import Reason
 from schemas.server_key import key_id, matches
 from schemas.settings import Settings
-from schemas.validate import limits_of, objection
+from schemas.validate import objection
 
 LINES = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
 CHALLENGE = b'WWW-Authenticate: Bearer realm="hitstream"\r\n'

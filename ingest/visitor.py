@@ -13,20 +13,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import Final
 
 from ingest.hit_builder import NO_VISITOR
 
-COOKIE_NAME = b"_hs"
-OPT_OUT = b"_hs_out=1"
-COOKIE_MAX_AGE_S = 34_128_000
-AGE = b"; Max-Age=%d" % COOKIE_MAX_AGE_S
-BORN_AHEAD_S_MAX = 86_400
-MINT_BATCH = 512
-BLANKS = b" \t"
+COOKIE_NAME: Final = b"_hs"
+OPT_OUT: Final = b"_hs_out=1"
+COOKIE_MAX_AGE_S: Final = 34_128_000
+AGE: Final = b"; Max-Age=%d" % COOKIE_MAX_AGE_S
+BORN_AHEAD_S_MAX: Final = 86_400
+MINT_BATCH: Final = 512
+BLANKS: Final = b" \t"
 
-ENDS = (b"", b";")  # of a cookie
+ENDS: Final = (b"", b";")  # of a cookie
 # Of an id in hexadecimal, `translate` gives back the same.
-HEX = bytes(byte if byte in b"0123456789abcdef" else ord("?") for byte in range(256))
+HEX: Final = bytes(byte if byte in b"0123456789abcdef" else ord("?") for byte in range(256))
 
 Known = tuple[bytes, int]  # id and birth second
 OPTED_OUT: Known = (NO_VISITOR, 0)  # nobody else has this id

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -18,12 +19,15 @@ from schemas.hit import Hit
 from schemas.rejection import Reason, Rejection
 
 TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid", "c", "ab"))
-NUMBERS = frozenset(("t", "sent", "v"))
+TIMES = frozenset(("t", "sent"))
+NUMBERS = TIMES | {"v"}
 IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
 NO_TEXT = NUMBERS | {"items"}
 KNOWN = TEXT | NO_TEXT
 PROPERTY = "p."
-DIGITS_SAFE = 20
+DIGITS_SAFE = 20  # so short a row of digits is a number in range
+DECODED_CACHED_MAX = 16_384
+DECODED_CHARS_MAX = 512  # longer values hardly repeat; so the cache stays below 32 MiB of text
 USUAL_LIMIT = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
 BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -37,9 +41,9 @@ class RejectError(Exception):
 
 
 def parameters(hit: Hit, chars_max: int) -> dict[str, Any]:
-    """Return the hit's known parameters: text, `items` as parsed JSON, numbers as Decimal. Raises RejectError.
+    """Return the hit's known parameters. Raises RejectError.
 
-    `chars_max` bounds a text.
+    Text, of at most `chars_max` characters; `items` as parsed JSON; `t` and `sent` in whole ms; `v` as Decimal.
     """
     return from_query(hit.query, chars_max) if hit.event is None else from_json(hit.event, chars_max)
 
@@ -54,18 +58,41 @@ def from_query(query: str, chars_max: int = sys.maxsize) -> dict[str, Any]:
         if not name or name in found:
             continue
         if "%" in value or "+" in value:
-            value = percent_decoded(value, name)
+            value = _decoded(value, name)
         if "\0" in value:
             raise RejectError(Reason.BAD_ENCODING, f"{name} holds a NUL")
         if not value:
             continue
         if name in NO_TEXT:
-            found[name] = number(name, value) if name in NUMBERS else _items_json(value)
+            found[name] = _parsed(name, value)
         elif len(value) > chars_max:
             raise _too_long(name, value, chars_max)
         else:
             found[name] = value
     return found
+
+
+def _parsed(name: str, value: str) -> object:
+    if name in TIMES:
+        return time_ms(name, value)
+    return number(name, value) if name in NUMBERS else _items_json(value)
+
+
+def _decoded(value: str, name: str) -> str:
+    """Return a value with `+` and %XX decoded, as `percent_decoded`: pages, referrers and titles repeat."""
+    if len(value) > DECODED_CHARS_MAX:
+        return percent_decoded(value, name)
+    decoded = decoded_cached(value)
+    return percent_decoded(value, name) if decoded is None else decoded
+
+
+@lru_cache(DECODED_CACHED_MAX)
+def decoded_cached(text: str) -> str | None:
+    """Return a text with `+` and %XX decoded, None where that cannot be (the cache behind pixels' values)."""
+    try:
+        return percent_decoded(text, "")
+    except RejectError:
+        return None
 
 
 def _decoded_name(name: str) -> str:
@@ -86,6 +113,8 @@ def from_json(event: Mapping[str, Any], chars_max: int = sys.maxsize) -> dict[st
             if len(text) > chars_max:
                 raise _too_long(name, text, chars_max)
             found[name] = text
+        elif name in TIMES:
+            found[name] = time_ms(name, value)
         elif name in NUMBERS:
             found[name] = number(name, value)
         elif name == "items":
@@ -105,6 +134,13 @@ def percent_decoded(text: str, name: str) -> str:
         raise RejectError(Reason.BAD_ENCODING, f"{name} {wrong}") from None
 
 
+def time_ms(name: str, value: object) -> int:
+    """Return a time as whole ms, what is behind the point cut off. Raises RejectError."""
+    if type(value) is str and len(value) < DIGITS_SAFE and value.isdigit() and value.isascii():
+        return int(value)
+    return int(number(name, value))
+
+
 def number(name: str, value: object) -> Decimal:
     """Return an exact number; a JSON float counts as the shortest text that gives it. Raises RejectError."""
     if type(value) is int and -USUAL_LIMIT < value < USUAL_LIMIT:
@@ -114,8 +150,6 @@ def number(name: str, value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RejectError(Reason.BAD_TYPE, f"{name} is {_json_type(value)}, not a number")
     text = value.strip() if isinstance(value, str) else repr(value)
-    if len(text) < DIGITS_SAFE and text.isdigit() and text.isascii():  # what a time looks like
-        return Decimal(text)
     reason = Reason.BAD_VALUE if name in {"v", "price"} else Reason.BAD_TIME
     if len(text) > 40:  # no amount and no time is that long
         raise RejectError(reason, f"{name} has {len(text)} characters")

@@ -12,19 +12,17 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
 from schemas.hit import Hit, spool_number
 from schemas.host import is_on
 from schemas.language import language
+from schemas.limits import Limits
 from schemas.page import Page, page_host, split_page
-from schemas.parameters import PROPERTY, RejectError, from_json, number, parameters
+from schemas.parameters import KNOWN, PROPERTY, RejectError, from_json, number, parameters
 from schemas.rejection import Reason, Rejection
 from schemas.screen import NO_SCREEN, screen
-from schemas.settings import Settings
 from schemas.site import SITE_ID_PATTERN
 
 SITE = re.compile(SITE_ID_PATTERN)
@@ -37,36 +35,11 @@ QTY_MAX = (1 << 32) - 1
 PROPERTY_NAME_CHARS_MAX = 64
 AMOUNTS_CACHED_MAX = 4_096  # prices repeat
 NAME_CHARS_MAX = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
+CACHED_PRICES = frozenset((int, float))  # they hash fast, and are short
+RARE = frozenset(("uid", "v", "cur", "oid", "ab"))
+NO_PROPS: dict[str, str] = {}  # one for all: props are replaced, never changed
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """The settings that validation depends on; `sites` None: every well-formed site id passes.
-
-    `domains` are those of each site that has some: its pages are on them, or below them.
-    """
-
-    sites: frozenset[str] | None = None
-    domains: Mapping[str, tuple[str, ...]] = {}
-    event_age_ms_max: int = 7 * 86_400_000
-    event_ahead_ms_max: int = 600_000
-    items_max: int = 500
-    properties_max: int = 64
-    field_chars_max: int = 8192
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the limits that the settings name; they are in seconds, limits in ms."""
-    return Limits(
-        sites=frozenset(settings.sites) or None,
-        domains={name: site.page_domains for name, site in settings.sites.items() if site.domains},
-        event_age_ms_max=settings.event_age_s_max * 1000,
-        event_ahead_ms_max=settings.event_ahead_s_max * 1000,
-        items_max=settings.items_max,
-        properties_max=settings.properties_max,
-        field_chars_max=settings.field_chars_max,
-    )
 
 
 def validate(hit: Hit, limits: Limits) -> tuple[Event, str] | Rejection:
@@ -97,21 +70,28 @@ def objection(event: Mapping[str, Any], limits: Limits) -> Rejection | None:
     return None
 
 
-def _checked(found: Mapping[str, Any], host: str, limits: Limits) -> tuple[str, str, Decimal, str, tuple[Item, ...]]:
-    """Return event name, site, value, currency and items of parameters with a page on `host`. Raises RejectError.
+def _checked(found: Mapping[str, Any], host: str, limits: Limits) -> tuple[str, str, tuple[Item, ...], list[str]]:
+    """Return event name, site, items and the properties' parameters, of a page on `host`. Raises RejectError.
 
-    All else that is known is text that passes as it is, or is left out.
+    All else that is known passes as it is, or is left out; amount and currency are asked of `money` and `currency`.
     """
-    get = found.get
-    name = _event_name(get("e", ""))
-    site = _site(get("s", ""), limits)
+    name = PAGE_VIEW
+    if "e" in found and not EVENT_NAME.fullmatch(name := found["e"]):
+        raise RejectError(Reason.BAD_EVENT_NAME, f"e={name[:80]!r} is no event name")
+    site = found.get("s", "")
+    if limits.sites is None or site not in limits.sites:
+        _check_site(site, limits)
     if "u" in found or name != EMAIL_OPEN:  # an email is opened on the reader's own pages
-        _check_domain(host, site, limits)
-    value = money("v", get("v"))
-    code = currency(get("cur", ""))
-    items = _items(get("items"), limits)
-    _check_properties(found, limits)
-    return name, site, value, code, items
+        domains = limits.domains.get(site)
+        if domains and host and host not in domains and not is_on(host, domains):
+            raise RejectError(Reason.WRONG_DOMAIN, f"the page is on {host[:200]!r}, no domain of site {site!r}")
+    if "v" in found:
+        money("v", found["v"])
+    if "cur" in found:
+        currency(found["cur"])
+    items = _items(found["items"], limits) if "items" in found else ()
+    named = [] if found.keys() <= KNOWN else _properties(found, limits)
+    return name, site, items, named
 
 
 def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
@@ -119,9 +99,8 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     get = found.get
     denied = hit.consent in DENIED
     page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
-    name, site, value, code, items = _checked(found, page.host, limits)
+    name, site, items, named = _checked(found, page.host, limits)
     ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
-    width, height = screen(get("sr", "")) or NO_SCREEN
     event = Event(
         site=site,
         event_name=name,
@@ -133,35 +112,42 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
         spool_id=spool_number(hit.spool_id),
         spool_seq=hit.spool_seq,
         event_id=get("id", ""),
-        user_id=get("uid", ""),
         url_host=page.host,
         url_path=page.path,
         url_query=page.query,
         title=get("ti", ""),
-        value=value,
-        currency=code,
-        order_id=get("oid", ""),
         items=items,
-        props={name[len(PROPERTY) :]: value for name, value in found.items() if name.startswith(PROPERTY)},
-        ab=get("ab", ""),
+        props={parameter[len(PROPERTY) :]: found[parameter] for parameter in named} if named else NO_PROPS,
         consent=hit.consent,
         lang=language(get("l", ""), hit.accept_language),
-        screen_w=width,
-        screen_h=height,
         ip=hit.ip,
         replay_of=hit.replay_of,
     )
+    if not found.keys().isdisjoint(RARE):
+        _add_rare(event, found)
+    if "sr" in found:
+        event.screen_w, event.screen_h = screen(found["sr"]) or NO_SCREEN
     referrer = get("r", "")
     return event, f"https://{referrer}/" if denied and referrer else referrer
 
 
-def event_time(received_at: int, t: Decimal | None, sent: Decimal | None, limits: Limits) -> tuple[int, str]:
+def _add_rare(event: Event, found: Mapping[str, Any]) -> None:
+    """Write in what most events have not."""
+    get = found.get
+    event.user_id = get("uid", "")
+    event.value = money("v", get("v"))
+    event.currency = currency(get("cur", ""))
+    event.order_id = get("oid", "")
+    event.ab = get("ab", "")
+
+
+def event_time(received_at: int, t: int | None, sent: int | None, limits: Limits) -> tuple[int, str]:
     """Return (`ts`, `ts_source`): `t` shifted by `received_at - sent`; too old or too far ahead: `received_at`."""
     if t is None:
         return received_at, "received"
-    ts, source = int(t), "client"
+    ts, source = t, "client"
     if sent is not None:
-        ts, source = ts + received_at - int(sent), "shifted"
+        ts, source = ts + received_at - sent, "shifted"
     if received_at - ts > limits.event_age_ms_max:
         return received_at, "too_old"
     if ts - received_at > limits.event_ahead_ms_max:
@@ -169,22 +155,11 @@ def event_time(received_at: int, t: Decimal | None, sent: Decimal | None, limits
     return ts, source
 
 
-def _site(site: str, limits: Limits) -> str:
-    if limits.sites is not None and site in limits.sites:
-        return site
+def _check_site(site: str, limits: Limits) -> None:
     if not SITE.fullmatch(site):
         raise RejectError(Reason.BAD_SITE, f"s={site[:80]!r} is no site id" if site else "s is missing")
     if limits.sites is not None:
         raise RejectError(Reason.UNKNOWN_SITE, f"site {site!r} is not defined")
-    return site
-
-
-def _event_name(name: str) -> str:
-    if not name:
-        return PAGE_VIEW
-    if not EVENT_NAME.fullmatch(name):
-        raise RejectError(Reason.BAD_EVENT_NAME, f"e={name[:80]!r} is no event name")
-    return name
 
 
 def _page(url: str, referer: str) -> Page:
@@ -199,12 +174,6 @@ def _page(url: str, referer: str) -> Page:
 
 def _no_url(url: str) -> RejectError:
     return RejectError(Reason.BAD_URL, f"u={url[:200]!r} is no http(s) URL")
-
-
-def _check_domain(host: str, site: str, limits: Limits) -> None:
-    domains = limits.domains.get(site)
-    if domains and host and host not in domains and not is_on(host, domains):
-        raise RejectError(Reason.WRONG_DOMAIN, f"the page is on {host[:200]!r}, no domain of site {site!r}")
 
 
 def _path_alone(path: str) -> Page:
@@ -237,8 +206,6 @@ def money(name: str, value: Decimal | None) -> Decimal:
 
 
 def _items(value: object, limits: Limits) -> tuple[Item, ...]:
-    if value is None:
-        return ()
     if not isinstance(value, list):
         raise RejectError(Reason.BAD_ITEMS, "items is no list")
     if len(value) > limits.items_max:
@@ -251,7 +218,7 @@ def _item(item: object, limits: Limits) -> Item:
         raise RejectError(Reason.BAD_ITEMS, "an item is no object")
     texts = [_item_text(item, name, limits) for name in ("sku", "name", "category")]
     price = item.get("price")
-    amount = money("price", None if price is None or price == "" else number("price", price))
+    amount = price_cached(price) if type(price) in CACHED_PRICES else _price(price)
     qty = item.get("qty", 1)
     if isinstance(qty, str) and qty.isascii() and qty.isdigit() and len(qty) <= 10:
         qty = int(qty)
@@ -260,6 +227,13 @@ def _item(item: object, limits: Limits) -> Item:
     if isinstance(qty, bool) or not isinstance(qty, int) or not 0 <= qty <= QTY_MAX:
         raise RejectError(Reason.BAD_ITEMS, f"qty={qty!r} is no count")
     return Item(texts[0], texts[1], texts[2], amount, qty)
+
+
+def _price(price: object) -> Decimal:
+    return money("price", None if price is None or price == "" else number("price", price))
+
+
+price_cached = lru_cache(AMOUNTS_CACHED_MAX, typed=True)(_price)
 
 
 def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
@@ -277,12 +251,12 @@ def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
     return value
 
 
-def _check_properties(found: Mapping[str, Any], limits: Limits) -> None:
-    if len(found) <= limits.properties_max and PROPERTY not in found and max(map(len, found)) <= NAME_CHARS_MAX:
-        return  # most events need no look at each name
-    names = [name[len(PROPERTY) :] for name in found if name.startswith(PROPERTY)]
-    if len(names) > limits.properties_max:
-        raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(names)} properties, more than {limits.properties_max}")
-    for name in names:
-        if not 0 < len(name) <= PROPERTY_NAME_CHARS_MAX:
-            raise RejectError(Reason.TOO_LONG, f"a property's name has {len(name)} characters")
+def _properties(found: Mapping[str, Any], limits: Limits) -> list[str]:
+    """Return the parameters that are properties. Raises RejectError."""
+    named = [name for name in found if name.startswith(PROPERTY)]
+    if len(named) > limits.properties_max:
+        raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(named)} properties, more than {limits.properties_max}")
+    for name in named:
+        if not len(PROPERTY) < len(name) <= NAME_CHARS_MAX:
+            raise RejectError(Reason.TOO_LONG, f"a property's name has {len(name) - len(PROPERTY)} characters")
+    return named

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import msgspec
 
@@ -61,7 +61,7 @@ class AddressRanges:
     def covers(self, address: str) -> bool:
         """Tell whether an address lies in a range; what is no address lies in none."""
         try:
-            parsed = ip_address(address)
+            parsed = IPv6Address(address) if ":" in address else IPv4Address(address)
         except ValueError:
             return False
         if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:

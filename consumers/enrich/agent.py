@@ -49,20 +49,23 @@ class Agent(NamedTuple):
     bot_reason: str
 
 
-def describe(user_agent: str, hints: ClientHints = NO_HINTS) -> Agent:
-    """Return what header and hints say. An empty or unknown header gives 'Other', 'other' and no bot."""
-    if not hints.ua:
-        return described(user_agent[:AGENT_CHARS_MAX], NO_HINTS)
-    if max(map(len, hints)) > HINT_CHARS_MAX:
-        hints = ClientHints(*(hint[:HINT_CHARS_MAX] for hint in hints))
+def describe(user_agent: str, hints: tuple[str, ...] = NO_HINTS) -> Agent:
+    """Return what header and hints, in the order of `ClientHints`, say.
+
+    An empty or unknown header gives 'Other', 'other' and no bot.
+    """
+    if not hints[0]:
+        hints = NO_HINTS
+    elif len("".join(hints)) > HINT_CHARS_MAX:  # one of them may be
+        hints = tuple(hint[:HINT_CHARS_MAX] for hint in hints)
     return described(user_agent[:AGENT_CHARS_MAX], hints)
 
 
 @lru_cache(AGENTS_CACHED_MAX)
-def described(text: str, hints: ClientHints) -> Agent:
+def described(text: str, hints: tuple[str, ...]) -> Agent:
     """Return what a header and hints, cut to their limits, say (the cache behind `describe`)."""
     parsed = _RESOLVER(text, Domain.USER_AGENT | Domain.OS)
-    hinted = read(hints)
+    hinted = read(ClientHints(*hints))
     os_name, os_version = _system(parsed.os, hinted)
     browser, version = _browser(parsed.user_agent, hinted, text)
     kind = device(f"{text} {hinted.model}".lower(), os_name, lambda: _brand(text))

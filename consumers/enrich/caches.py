@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from consumers.enrich import agent, campaign, channel, domain, email_open, event, network, scrub
-from schemas import hit, language, page, screen, validate
+from schemas import hit, language, page, parameters, screen, validate
 
 CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
     {
         "agent": agent.described,
+        "decoded": parameters.decoded_cached,
         "page": page.split_cached,
         "host": page.host_cached,
         "registrable_domain": domain.domain_cached,
@@ -28,6 +29,7 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
         "language": language.first_tag,
         "screen": screen.screen_cached,
         "amount": validate.money,
+        "price": validate.price_cached,
         "spool": hit.spool_cached,
         "scrub": scrub.query_cached,
         "scrub_rules": scrub.scrub_of,

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
-import msgspec
-
 from consumers.enrich.agent import Agent, describe
 from consumers.enrich.campaign import NO_CAMPAIGN, UTM, campaign
 from consumers.enrich.channel import channel, referrer_host
 from consumers.enrich.click import CLICK, campaign_query
-from consumers.enrich.client_hints import NO_HINTS, ClientHints
+from consumers.enrich.client_hints import NO_HINTS
 from consumers.enrich.device import BOT, OTHER
 from consumers.enrich.email_open import opened
 from consumers.enrich.network import UNKNOWN_NETWORKS, Network, Networks
 from consumers.enrich.scrub import Scrub, scrub_of, without_click_ids
+from consumers.rules import Enrichment
 from schemas.bot_reason import BotReason
 from schemas.consent import DENIED, Verdict
 from schemas.email_open import OpenBy
@@ -27,20 +26,6 @@ GRANTED_ANALYTICS = Verdict.GRANTED_ANALYTICS.value  # a name, as every event as
 EMAIL_OPEN, EMAIL = "EmailOpen", "email"  # an event's name, its source
 NO_DOMAINS: tuple[str, ...] = ()
 USERS_CACHED_MAX = 4_096
-
-
-class Enrichment(msgspec.Struct, frozen=True):
-    """What enrichment goes by, besides the hit and the sites' domains. Plain values: they are kept with a batch.
-
-    `scrub` says whether anything is taken out, the next two what else than the built-in kinds. `users_hashed` tells of
-    a site whether its user ids are kept as their SHA-256, `other_users_hashed` of every site that is not named there.
-    """
-
-    scrub: bool = False
-    scrub_parameters: tuple[str, ...] = ()
-    scrub_patterns: tuple[str, ...] = ()
-    users_hashed: Mapping[str, bool] = {}
-    other_users_hashed: bool = False
 
 
 class Enricher:
@@ -91,9 +76,9 @@ class Enricher:
 
     def _sender(self, event: Event, hit: Hit) -> None:
         """Fill in what is known of who sent the hit; of a denied one nothing is, and its fields stay empty."""
-        hints = NO_HINTS
+        hints: tuple[str, ...] = NO_HINTS
         if hit.ch_ua:
-            hints = ClientHints(
+            hints = (
                 hit.ch_ua,
                 hit.ch_ua_mobile,
                 hit.ch_ua_platform,

@@ -20,7 +20,8 @@ from consumers.batch import Batch
 from consumers.deduplicate import Marks
 from consumers.enrich.network import Network, Networks, Place
 from consumers.log_reader.port import Record
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from ingest.consent import DNT, GPC, choice_of, verdict_of
 from ingest.denied_hit import denied_event
@@ -28,9 +29,9 @@ from ingest.given import given_in_event
 from ingest.hit_builder import KNOWN, NO_VISITOR, HitBuilder, text_member
 from schemas.consent import DENIED, Verdict
 from schemas.event import Event
+from schemas.limits import Limits
 from schemas.session import SessionRule
 from schemas.site import Site
-from schemas.validate import Limits
 
 MODES: tuple[str, ...] = get_args(Site.model_fields["consent"].annotation)
 ABSENT, NO, YES, ANALYTICS = (None,), ("0", "ads"), ("1", "analytics,ads"), ("analytics",)  # values of `c`

@@ -179,13 +179,13 @@ def doctor() -> None:
 
 @app.command("compile")
 def compile_hot_path() -> None:
-    """Compile the collector's hot path for this Python with mypyc; hits cost less. Needs a C compiler."""
+    """Compile the collector's and the worker's hot path with mypyc; hits cost less. Needs a C compiler."""
     from rich.console import Console
 
     from infra import compiled
 
     if compiled.state() != compiled.COMPILED:
-        with Console(stderr=True).status("compiling the hot path; about half a minute"):
+        with Console(stderr=True).status("compiling the hot path; about a minute"):
             compiled.build()
     typer.echo("the hot path is compiled: boxes that start from now on use it")
 

@@ -20,7 +20,8 @@ from consumers.batch import Batch
 from consumers.decode import decode
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import Record
-from consumers.pipeline import Rules, prepare
+from consumers.pipeline import prepare
+from consumers.rules import Rules
 from infra import rejected_render, report_render
 from infra.command import rejected_records as records
 from infra.command.database import open_client

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from consumers.enrich.event import Enrichment
 from consumers.enrich.network import UNKNOWN_NETWORKS
 from consumers.network_files import NetworkFiles
-from consumers.pipeline import Rules
+from consumers.rules import Enrichment, Rules
 from consumers.worker import WorkerRules, nothing_to_refresh
+from schemas.limits import limits_of
 from schemas.session import SessionRule
 from schemas.settings import Settings
 from schemas.site import Site
-from schemas.validate import limits_of
 
 
 def network_files(settings: Settings) -> NetworkFiles:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from operator import add
 from struct import Struct
+from typing import Final
 
 from isal.isal_zlib import crc32  # the crc32 of zlib, four times faster on a hit
 
-HEADER = Struct("<II")
-HEADER_BYTES = HEADER.size
-PAYLOAD_BYTES_MAX = 16 * 1024 * 1024
+HEADER: Final = Struct("<II")
+HEADER_BYTES: Final = HEADER.size
+PAYLOAD_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 def encode(payload: bytes) -> bytes:

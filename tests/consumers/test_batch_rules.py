@@ -6,10 +6,10 @@ from support.simulated_hits import BASE_MS, hit
 from support.worker_box import RULES, Box, hits
 
 from consumers.batch_rules import BatchRules
-from consumers.pipeline import Rules
+from consumers.rules import Rules
 from schemas.errors import RetryError
+from schemas.limits import Limits
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 SHOP_ONLY = msgspec.structs.replace(RULES, rules=Rules(Limits(sites=frozenset({"shop"})), {"shop": ("shop.example",)}))
 TABLES = ("events", "rejected", "batches")

@@ -9,13 +9,14 @@ from support.simulated_hits import records
 
 from consumers.batch import Batch
 from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from infra.journal.reader import JournalReader
 from ingest.redirect_target import signature
+from schemas.limits import limits_of
 from schemas.session import SessionRule
 from schemas.settings import load
-from schemas.validate import limits_of
 
 KEY = "k" * 43
 SITES = {"shop": {"domains": ["shop.example"], "link_key": KEY}}

@@ -10,12 +10,13 @@ from consumers.batch import Batch, Loaded
 from consumers.clickhouse_client import ClickHouse
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from consumers.store import Resume
 from schemas.hit import name_text
+from schemas.limits import Limits
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 RULE = SessionRule(event_ids_max=3)
 RULES = Rules(Limits(), {})
@@ -110,7 +111,7 @@ def test_real_and_simulated_know_the_same_replays(client):
 
 
 def dict_of(found):
-    return {(key, session.id): (session, list(session.event_ids or {})) for key, session in found}
+    return {(key, session.id): (session, list(session.event_keys)) for key, session in found}
 
 
 def test_sessions_come_back_as_the_worker_had_them(client):

@@ -14,13 +14,14 @@ from consumers.clickhouse_store import ClickHouseStore
 from consumers.dead_letter import RAW_BYTES_MAX, Letter, letters, record_name
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import FencedError
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from consumers.worker import Worker, WorkerRules
 from schemas.errors import RetryError
+from schemas.limits import Limits
 from schemas.rejection import Reason
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "rejected.schema.json").read_text())
 SESSION = SessionRule()

@@ -11,12 +11,13 @@ from consumers.batch import Batch
 from consumers.clickhouse_store import NAMES_PER_QUERY, ClickHouseStore
 from consumers.decode import decode
 from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, prepare, replayed_names
+from consumers.pipeline import finish, prepare, replayed_names
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from schemas.hit import name_text, parsed_name
+from schemas.limits import Limits
 from schemas.rejection import Reason
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 RULES = Rules(Limits(), {})
 OLD = name_text(9, 4)

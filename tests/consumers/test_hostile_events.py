@@ -8,12 +8,12 @@ from support.simulated_hits import BASE_MS, hit, records
 from consumers.batch import Batch, Loaded
 from consumers.deduplicate import Marks
 from consumers.enrich.caches import CACHES
-from consumers.enrich.event import Enrichment
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
+from consumers.rules import Enrichment, Rules
 from consumers.session_state import SessionState
+from schemas.limits import Limits
 from schemas.rejection import Reason
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 RULES = Rules(Limits(), {"shop": ("shop.example",)}, Enrichment(True, ("plz",), (r"[A-Z]{2}\d{6,}", r"(x+x+)+y")))
 AGENT = (

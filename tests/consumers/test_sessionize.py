@@ -6,7 +6,8 @@ from support.simulated_hits import BASE_MS, DAY_MS, MINUTE_MS
 from consumers.session_state import SessionState
 from consumers.sessionize import sessionize
 from schemas.event import Event
-from schemas.session import SessionRule, session_id
+from schemas.session import SessionRule
+from schemas.session_membership import session_id
 
 GAP = SessionRule().gap_ms
 

@@ -9,10 +9,10 @@ from support.worker_box import RULES, Box, Log, Store, hits, raise_next
 
 from consumers.log_reader.port import FencedError, Registered
 from consumers.metrics import WorkerCounters, WorkerMetrics
-from consumers.pipeline import Rules
+from consumers.rules import Rules
 from consumers.worker import CONTRADICTIONS_MAX, Worker
 from schemas.errors import FatalError, RetryError
-from schemas.validate import Limits
+from schemas.limits import Limits
 
 
 def test_a_batch_is_registered_before_it_is_loaded_and_loaded_before_the_next_is_registered():
@@ -163,7 +163,7 @@ def test_state_is_rebuilt_from_what_lies_before_the_registered_batch():
 
 def test_a_batch_that_is_loaded_is_not_loaded_again_whatever_the_rules_are_now():
     first = Box([hit(0, params={"id": "a"}), hit(1, params={"s": "blog"}), hit(2, params={"id": "a"})])
-    rules = msgspec.structs.replace(RULES, rules=Rules(Limits(sites={"shop"}), {}))
+    rules = msgspec.structs.replace(RULES, rules=Rules(Limits(sites=frozenset(("shop",))), {}))
     first.worker = Worker(first, first.store, rules, lambda: first.now_s)
     first.step(3)
     rows = {table: list(first.clickhouse.rows(table)) for table in ("events", "rejected", "batches")}

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from support.waiting import until
 
-from consumers.enrich.event import Enrichment
+from consumers.rules import Enrichment
 from infra import reports
 from infra.command import doctor, run_file
 from infra.command.database import show_report

@@ -110,3 +110,15 @@ def test_a_module_that_is_not_there_is_an_error(tmp_path):
     done = started(tmp_path, "nowhere")
     assert done.returncode != 0
     assert "nowhere" in done.stderr
+
+
+STEPS = ("decode", "pipeline", "sessionize", "sessions_reference", "session_state", "rows", "worker", "hostile_events")
+
+
+@pytest.mark.outside
+@pytest.mark.usefixtures("built")
+def test_the_workers_steps_keep_their_tests_when_compiled():
+    tests = ["tests/schemas", "tests/consumers/enrich", *(f"tests/consumers/test_{step}.py" for step in STEPS)]
+    command = [sys.executable, "-m", "infra.compiled", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=compiled.SOURCES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -7,7 +7,8 @@ from consumers.batch import Batch
 from consumers.clickhouse_client import ClickHouse
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from infra.command import rejected_records
 from infra.command.errors import UserError
@@ -15,8 +16,8 @@ from infra.command.rejected import judged
 from infra.command.rejected_records import newest, pages, present, reasons, wanted
 from infra.migrate import migrate
 from schemas.hit import name_text
+from schemas.limits import Limits
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 RULE = SessionRule()
 ONLY_SHOP = Rules(Limits(sites=frozenset({"shop"})), {})

@@ -9,11 +9,12 @@ from consumers.batch import Batch
 from consumers.clickhouse_client import ClickHouse
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from infra.retention import Retention, set_retention, ttl
+from schemas.limits import Limits
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 DAY_MS = 86_400_000
 NOW_MS = int(time.time() * 1000)

@@ -130,7 +130,7 @@ def test_without_a_file_for_its_answers_a_connection_is_closed_at_once(tmp_path,
     async def main():
         async with edge(tmp_path) as box:
             with monkeypatch.context() as patched:
-                patched.setattr("ingest.http_protocol.os.dup", no_file)
+                patched.setattr("ingest.client.os.dup", no_file)
                 reader, writer = await box.connect()
                 with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
                     await reader.readexactly(1)

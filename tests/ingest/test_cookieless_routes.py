@@ -2,13 +2,11 @@
 
 import re
 import socket
-from types import SimpleNamespace
 
 import msgspec
 import pytest
 from support.edge import HOST, PIXEL, closing, edge, post, run
 
-from ingest import collector, group_commit
 from ingest.cookieless import DAY_S, Salt
 from ingest.salt_file import SaltError, SaltFile
 from schemas.hit import Hit
@@ -30,8 +28,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now_s = MIDNIGHT_S - 1.0
-        for module in (group_commit, collector):
-            monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: self.now_s))
+        monkeypatch.setattr("time.time", lambda: self.now_s)
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ from support.edge import COOKIE, HOST, closing, edge, plain, post, run, statuses
 from support.simulated_hits import BASE_MS, hit
 
 from consumers.decode import decode
-from consumers.enrich.event import Enricher, Enrichment
+from consumers.enrich.event import Enricher
+from consumers.rules import Enrichment
 from ingest.denied_hit import KEPT, denied_event
 from ingest.given import UNREADABLE, given_in_event, given_in_query
 from ingest.hit_builder import json_text
+from schemas.limits import Limits
 from schemas.rejection import Reason, Rejection
-from schemas.validate import Limits, validate
+from schemas.validate import validate
 
 LIMITS = Limits()
 SECRET = "e3b0c44298fc1c14"

@@ -24,10 +24,11 @@ from ingest.hit_builder import HitBuilder
 from ingest.http_strict import Request
 from ingest.rulings import Rulings
 from ingest.server_events import ServerEvents
+from schemas.limits import limits_of
 from schemas.rejection import Reason
 from schemas.server_key import key_hash, make_key
 from schemas.settings import load
-from schemas.validate import limits_of, validate
+from schemas.validate import validate
 
 VALID = Draft202012Validator(json.loads((Path(schemas.__file__).parent / "hit.schema.json").read_text()))
 KEY, NEXT, EXPIRED, OTHER = (make_key(name, name[:1].encode() * 32) for name in ("one", "two", "old", "blog"))

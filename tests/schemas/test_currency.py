@@ -7,8 +7,9 @@ from support.simulated_hits import hit
 
 from consumers.decode import decode
 from schemas.currency import CURRENCIES
+from schemas.limits import Limits
 from schemas.rejection import Reason, Rejection
-from schemas.validate import Limits, validate
+from schemas.validate import validate
 
 # ISO 4217, list one: the most traded (BIS 2022), those without or with three minor digits, and the latest amendments
 ACTIVE = """

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from decimal import Decimal
+from math import isfinite
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -137,8 +138,21 @@ def test_any_json_is_parameters_or_a_reason(event):
 def check(found):
     for name, value in found.items():
         if name in NUMBERS:
-            assert value.is_finite()
+            assert isfinite(value)
         elif name != "items":
             assert value
             assert "\0" not in value
             value.encode()
+
+
+@pytest.mark.parametrize("given", ["1795195748332", " 1795195748332 ", "1795195748332.9", "1.7951957483329e12"])
+def test_times_are_whole_milliseconds(given):
+    assert from_query(f"t={given}")["t"] == 1795195748332
+    assert type(from_query(f"sent={given}")["sent"]) is int
+    assert from_json({"t": given})["t"] == 1795195748332
+
+
+def test_a_broken_value_is_told_by_its_name_each_time_it_comes():
+    for name in ("ti", "u", "ti"):
+        with pytest.raises(RejectError, match=f"^{name} has a %"):
+            from_query(f"{name}=50%25%+off")

@@ -9,10 +9,11 @@ from support.simulated_hits import BASE_MS, DAY_MS, records
 from consumers.batch import Batch
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
-from consumers.pipeline import Rules, finish, lookups, prepare
+from consumers.pipeline import finish, lookups, prepare
+from consumers.rules import Rules
 from consumers.session_state import SessionState
+from schemas.limits import Limits
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 RULES = Rules(Limits(), {})
 RULE = SessionRule(events_per_minute_max=1)

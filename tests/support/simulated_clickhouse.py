@@ -19,6 +19,7 @@ import msgspec
 from consumers import clickhouse_store as sql
 from consumers.rows import JsonRows, Rows
 from schemas.errors import FatalError
+from schemas.session_membership import event_key
 
 Row = dict[str, Any]
 Step = Callable[[], None]
@@ -107,9 +108,7 @@ class SimulatedClickHouse:
         """Answer the store's own queries, by what they mean."""
         given = parameters or {}
         answers = {
-            sql._RESUME_MARKS: self._marks,
-            sql._RESUME_END: self._end,
-            sql._RESUME_NEWEST: self._newest,
+            sql._RESUME: self._resume,
             sql._DIFFERENT: self._different,
             sql._VIEW: lambda _: [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)],
             sql._COUNTED: self._counted,
@@ -119,12 +118,14 @@ class SimulatedClickHouse:
             return answers[text](given)
         if text.startswith(_REPLAYED_HEAD):
             return self._replayed(text, given)
-        if text.startswith(sql._SESSIONS):
-            return self._sessions(text.removeprefix(sql._SESSIONS), given)
         present = _PRESENT.match(text)
         if present is None:
             raise FatalError(f"the simulation does not know this query: {text}")
         return [(row[present[1]],) for row in self.rows(present[2]) if _of_batch(row, given)]
+
+    def read(self, text: str, parameters: dict[str, Any], kind: Any) -> list[Any]:
+        """Answer the store's own query for sessions, in rows of a kind."""
+        return [msgspec.convert(row, kind) for row in self._sessions(text.removeprefix(sql._SESSIONS), parameters)]
 
     def command(self, text: str) -> None:
         """Do what the store commands: delete some sessions, and count them anew from `events`."""
@@ -142,14 +143,6 @@ class SimulatedClickHouse:
         for table in self.tables.values():
             table.forget()
 
-    def _end(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
-        lasts = [row["batch_last"] for row in self.rows("batches") if _of(row, given)]
-        return [(max(lasts, default=0), len(lasts))]
-
-    def _newest(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
-        found = [row["received_at"] for row in self._events(given)]
-        return [(max(found, default=0), len(found))]
-
     def _counted(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         found = [row for row in self.rows("batches") if _of(row, given) and _of_batch(row, given)]
         return [(sum(row[name] for row in found for name in COUNTS),)]
@@ -166,12 +159,18 @@ class SimulatedClickHouse:
             sums[row["session_id"]] -= row["events"]
         return [(ident,) for ident in mine if sums[ident]]
 
-    def _marks(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
-        highest: dict[int, int] = {}
+    def _resume(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        spools: dict[int, list[Row]] = defaultdict(list)
         for row in self.rows("batches"):
-            if _of(row, given) and row["batch_last"] < given["before"]:
-                highest[row["spool_id"]] = max(row["seq_max"], highest.get(row["spool_id"], 0))
-        return list(highest.items())
+            if _of(row, given):
+                spools[row["spool_id"]].append(row)
+        found = []
+        for spool, rows in spools.items():
+            before = [row for row in rows if row["batch_last"] < given["before"]]
+            seq = max((row["seq_max"] for row in before), default=0)
+            newest = max((row["received_at"] for row in before if row["inserted"]), default=0)
+            found.append((spool, len(before), seq, newest, max(row["batch_last"] for row in rows)))
+        return found
 
     def _events(self, given: dict[str, Any]) -> list[Row]:
         here = [row for row in self.rows("events") if row["log_partition"] == given["partition"]]
@@ -204,11 +203,7 @@ class SimulatedClickHouse:
 def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]:
     first, latest = rows[0], max(row["ts"] for row in rows) // 60_000
     names = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id", "click_id_type")
-    with_id = [
-        (row["log_offset"], row["event_name"], row["event_id"], row["source"] == "server")
-        for row in rows
-        if row["event_id"]
-    ]
+    keys = [event_key(row["event_name"], row["event_id"], is_server=row["source"] == "server") for row in rows]
     return (
         *key,
         first["session_start"],
@@ -217,7 +212,7 @@ def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]
         first["log_offset"],
         first["channel"],
         [first[name] for name in names],
-        with_id[-ids:],
+        [key for key in keys if key][-ids:],
         sum(row["ts"] // 60_000 == latest and row["source"] != "server" for row in rows),
     )
 

@@ -20,16 +20,17 @@ from support.simulated_log import SimulatedLog, SimulatedWriter
 from support.simulated_traffic import Rejected
 
 from consumers import clickhouse_store, sessionize, worker
-from consumers.batch import Loaded
+from consumers.batch import Loaded, Prepared
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.log_reader.port import Registered
-from consumers.pipeline import Prepared, finish
+from consumers.pipeline import finish
 from consumers.session_state import SessionState
 from consumers.store import Resume
 from infra.journal.reader import Chunk, JournalReader
 from ingest import forwarder
 from schemas.hit import KEY_END, KEY_START
-from schemas.session import SessionRule, find
+from schemas.session import SessionRule
+from schemas.session_membership import event_key, find
 
 
 def free_boundaries(patch: pytest.MonkeyPatch) -> None:
@@ -73,7 +74,7 @@ def rejected_ids_remembered(patch: pytest.MonkeyPatch) -> None:
             given = dict(pair.split("=") for pair in hit["query"].split("&"))
             session = find(state.of((given["s"], int(hit["visitor_id"], 16))), hit["received_at"], state.rule)
             if session is not None and "id" in given:
-                session.event_ids = {**(session.event_ids or {}), ("PageView", given["id"], False): None}
+                session.event_keys = (*session.event_keys, event_key("PageView", given["id"], is_server=False))
         return loaded
 
     patch.setattr(worker, "finish", remembering)
@@ -85,8 +86,10 @@ def expiry_by_batch(patch: pytest.MonkeyPatch) -> None:
     def expiring(prepared: Sequence[Prepared], state: SessionState, replayed: Iterable[str]) -> Loaded:
         loaded = finish(prepared, state, replayed)
         newest = max((event.received_at for _, event in loaded.events), default=0)
-        for key, sessions in state._sessions.items():
-            state._sessions[key] = [one for one in sessions if one.last_ts + state.rule.gap_ms >= newest]
+        for site, visitors in state._sites.items():
+            for visitor in visitors:
+                known = state.of((site, visitor))
+                visitors[visitor] = tuple(one for one in known if one.last_ts + state.rule.gap_ms >= newest)
         return loaded
 
     patch.setattr(worker, "finish", expiring)

@@ -24,10 +24,10 @@ from consumers.log_reader.kafka_member import GroupMember
 from consumers.log_reader.kafka_partition import KafkaPartitionLog
 from consumers.log_reader.kafka_place import Committed, Place
 from consumers.log_reader.port import FencedError, Registered
-from consumers.pipeline import Rules
+from consumers.rules import Rules
 from consumers.worker import PartitionWorker
 from ingest import forwarder
-from schemas.validate import Limits
+from schemas.limits import Limits
 
 KAFKA = partial(SimulatedKafka, 2, holes=(0, 1, 0, 0, 3))
 KEEPING = partial(KAFKA, keeps=True)  # retention would stop many a mutant before it does harm

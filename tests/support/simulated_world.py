@@ -26,15 +26,16 @@ from consumers.batch_rules import BatchRules
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import Record
-from consumers.pipeline import Rules, finish, prepare
+from consumers.pipeline import finish, prepare
 from consumers.rows import event_rows
+from consumers.rules import Rules
 from consumers.session_state import SessionState
 from consumers.worker import Worker, WorkerRules
 from ingest.forwarder_cursor import ledger_view
 from schemas.errors import FatalError, RetryError
 from schemas.hit import name_text
+from schemas.limits import Limits
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 RULES = WorkerRules(
     rules=Rules(Limits(), {}),
@@ -65,6 +66,10 @@ class SimulatedClient:
     def query(self, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         self._chaos.point("query", retry=True)
         return self._clickhouse.query(text, parameters)
+
+    def read(self, text: str, parameters: dict[str, Any], kind: Any) -> list[Any]:
+        self._chaos.point("query", retry=True)
+        return self._clickhouse.read(text, parameters, kind)
 
     def command(self, text: str) -> None:
         self._chaos.point("command", retry=True)

@@ -4,10 +4,10 @@ from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, HOUR_MS, hit, records
 
 from consumers.clickhouse_store import ClickHouseStore
-from consumers.pipeline import Rules
+from consumers.rules import Rules
 from consumers.worker import Worker, WorkerRules
+from schemas.limits import Limits
 from schemas.session import SessionRule
-from schemas.validate import Limits
 
 RULES = WorkerRules(
     rules=Rules(Limits(), {}),

@@ -9,11 +9,11 @@ from support.simulated_hits import hit, records
 
 from consumers.batch import Batch
 from consumers.deduplicate import Marks
-from consumers.enrich.event import Enrichment
 from consumers.enrich.network import NO_NETWORK, UNKNOWN_NETWORKS, Network, Networks, Place
 from consumers.enrich.scrub import MARKER
-from consumers.pipeline import Rules, prepare
-from schemas.validate import Limits
+from consumers.pipeline import prepare
+from consumers.rules import Enrichment, Rules
+from schemas.limits import Limits
 
 PAGE = "https://shop.example/cart?gclid=Cj0&utm_source=google&utm_medium=cpc&email=joe%40x.example&FBCLID=Iw"
 SCRUBBING = Enrichment(scrub=True)

@@ -3,7 +3,8 @@
 import pytest
 from support.simulated_hits import BASE_MS
 
-from consumers.enrich.event import Enricher, Enrichment
+from consumers.enrich.event import Enricher
+from consumers.rules import Enrichment
 from schemas.consent import DENIED, Verdict
 from schemas.event import Event
 from schemas.hit import Hit

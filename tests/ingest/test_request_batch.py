@@ -81,6 +81,9 @@ POSTS = {
 }
 
 
+USUAL_POSTS = ("returning", "spaced")
+
+
 def told(answer, hits):
     """What an answer and its hits say, but for fresh ids and keys drawn at random."""
     headers = dict(answer.headers)
@@ -119,41 +122,24 @@ def test_one_read_and_two_come_to_the_same(tmp_path, monkeypatch, requests, gene
 
 
 def test_a_post_in_one_read_and_in_two_comes_to_the_same(tmp_path, monkeypatch):
-    strictly = []
-    feed = StrictReader.feed
+    strictly, went = [], []
+    feed, post = StrictReader.feed, Routes.post
     monkeypatch.setattr(StrictReader, "feed", lambda self, *given: strictly.append(1) or feed(self, *given))
+    monkeypatch.setattr(Routes, "post", lambda self, *given: went.append(1) or post(self, *given))
 
     async def main():
         async with edge(tmp_path, sites=SITES, hit_bytes_max=4096) as box:
             for name, request in POSTS.items():
                 seen = []
                 for pieces in ((request,), (request[:30], request[30:])):
-                    before, strictly[:] = len(box.hits()), []
+                    before, strictly[:], went[:] = len(box.hits()), [], []
                     (answer,), _ = await box.probed(*pieces)
+                    assert bool(went) is (name not in USUAL_POSTS or len(pieces) > 1), name
                     assert bool(strictly[1:]) is (len(pieces) > 1), name  # one is the probe's
                     seen.append(told(answer, box.hits()[before:]))
                 assert seen[0] == seen[1], name
 
     run(main)
-
-
-def test_a_usual_event_comes_to_what_it_comes_to_in_general(tmp_path, monkeypatch):
-    usual = Routes._usual_event
-    went = []
-
-    async def main():
-        async with edge(tmp_path, sites=SITES, hit_bytes_max=4096) as box:
-            for name, request in POSTS.items():
-                seen = []
-                for way in (lambda *given: went.append(usual(*given)) or went[-1], lambda *_: False):
-                    monkeypatch.setattr(Routes, "_usual_event", way)
-                    before = len(box.hits())
-                    (answer,), _ = await box.probed(request)
-                    seen.append(told(answer, box.hits()[before:]))
-                assert seen[0] == seen[1], name
-
-    run(main)
-    assert went.count(True) == sum(name in {"returning", "spaced"} for name in POSTS)
 
 
 def test_many_at_once_are_numbered_and_answered_each(tmp_path):
