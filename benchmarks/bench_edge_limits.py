@@ -4,6 +4,8 @@
   kernel, for the whole tick), at half of what the collector can do, interleaved. Each connection of wrk pauses at
   random, for whole ms, so some requests come together, and each counts with its whole tick.
 - *Stalls*: the longest handling time in STALL_S seconds at that load, while segments roll and a forwarder deletes them.
+  The machine's own pauses on that core are watched meanwhile (`pauses.py`); what a longest time has beyond the longest
+  pause of its LOOK_S seconds is the collector's own. The bare echo, at the same load, stands beside it.
 - *Connections*: CPU a hit over nginx's with its log, at 64 and at 4,096 connections, interleaved.
 - *Backlog and memory*: one collector keeps MEMORY_HITS hits that nobody takes away, and its memory is looked at; its
   spool is then filled up to BACKLOG_BYTES with segments written straight, and its CPU a hit is compared with that of a
@@ -17,16 +19,19 @@ Run it as `python -m benchmarks.bench_edge_limits [--only PART]`; all parts take
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import shutil
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from rich.console import Console
@@ -34,9 +39,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.edge_requests import RETURNING
-from benchmarks.edge_servers import Server, collector, counts_of, forwarder_of, nginx, timed_echo
+from benchmarks.edge_servers import SERVER_CORE, Server, collector, counts_of, forwarder_of, nginx, timed_echo
+from benchmarks.pauses import longest_ms, paused
 from benchmarks.results_file import write_result
-from benchmarks.wrk import Sample, check_programs, drive
+from benchmarks.wrk import CLIENT_CORE, Sample, check_programs, drive
 from infra.journal.segment import SUFFIX, Segment
 from ingest.counters import HANDLING_NS
 
@@ -44,6 +50,7 @@ ROUNDS = 5
 SECONDS = 4.0
 PACED_CONNECTIONS = 256
 STALL_S = 60.0
+LOOK_S = 0.1
 CONNECTIONS_FEW, CONNECTIONS_MANY = 64, 4096
 MEMORY_HITS = 10_000_000
 MEMORY_STEPS = 10
@@ -118,19 +125,55 @@ def _paced(server: Server, script: Path, rates: list[float], seconds: float = SE
     rates.append(drive(server.port, server.pids, script, seconds=seconds, connections=PACED_CONNECTIONS).per_s)
 
 
+class Look(NamedTuple):
+    """What a server counted between two times of `time.monotonic`."""
+
+    from_s: float
+    to_s: float
+    counts: dict[str, int]
+
+
+def looks(server: Server, load: Callable[[], Any]) -> list[Look]:
+    """Look at a server's counters every LOOK_S while a load lasts."""
+    found: list[Look] = []
+    before, from_s = counts_of(server), time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load)
+        while not loading.done():
+            time.sleep(LOOK_S)
+            after, to_s = counts_of(server), time.monotonic()
+            found.append(Look(from_s, to_s, {name: after[name] - before.get(name, 0) for name in after}))
+            before, from_s = after, to_s
+        loading.result()
+    return found
+
+
 def measure_stalls(root: Path) -> Figures:
-    """Load for STALL_S while segments come and go."""
+    """Load for STALL_S while segments come and go, and the bare echo as long."""
+    figures: Figures = {"seconds": STALL_S}
+    rates: list[float] = []
     with collector(root / "collector") as server, forwarder_of(root / "collector"):
         script, rate = half_load(server, root)
-        rates: list[float] = []
-        _paced(server, script, rates)
-        counts = counted(server, partial(_paced, server, script, rates, STALL_S))
+        figures |= {"rate_wanted": round(rate)} | _stalls(server, partial(_paced, server, script, rates), root / "ours")
+    with timed_echo(root / "echo") as server:
+        echo = _stalls(server, partial(_paced, server, script, rates), root / "bare")
+    del echo["segments"]
+    return figures | {"rate": round(rates[1])} | {f"{name}_echo": value for name, value in echo.items()}
+
+
+def _stalls(server: Server, load: Callable[..., None], pauses: Path) -> Figures:
+    load()
+    with paused(SERVER_CORE, pauses):
+        found = looks(server, partial(load, seconds=STALL_S))
+    found = [look for look in found if any(look.counts[name] for name in look.counts if name.startswith("handling."))]
+    counts = {name: sum(look.counts[name] for look in found) for name in found[0].counts}
     return {
-        "seconds": STALL_S,
-        "rate_wanted": round(rate),
-        "rate": round(rates[-1]),
         "segments": counts["segments"],
         "longest_ms_at_most": longest(counts),
+        "longest_pause_ms": round(longest_ms(pauses, found[0].from_s, found[-1].to_s), 1),
+        "longest_own_ms_at_most": round(
+            max(longest(look.counts) - longest_ms(pauses, look.from_s, look.to_s) for look in found), 1
+        ),
         "p999_us": round(quantile(counts, 0.999), 1),
     }
 
@@ -262,6 +305,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, help="one part; nothing is written")
     given = parser.parse_args()
     check_programs("wrk", "taskset", "nginx")
+    os.sched_setaffinity(0, {CLIENT_CORE})  # what looks at the servers takes nothing from their core
     parts: dict[str, Figures] = {}
     with _many_files():
         for name, measure in PARTS.items():

@@ -10,7 +10,7 @@ Records are what a collector made of the demo's shop as a crowd sends it (`crowd
 4 partitions, the share of one worker of three. The shop's visits lie in the six days before now, so sessions of seven
 days stay in memory, where a live site needs its latest hours. In every round a fresh slice of the traffic is put there
 while the worker is stopped (SIGSTOP); then one side reads it, then the other, in turn. CPU is user and system time of
-the process, until the last row is there. The first round fills caches and is left out.
+the process, until the last row is there. The first round, in which the worker joins and fills its caches, is left out.
 
 Run it as `python -m benchmarks.bench_worker`; it writes `results/worker.json`, and with `--flame` a flame graph of the
 worker in these rounds, `results/worker.svg` (py-spy, which costs the worker some CPU: then no figures are written).
@@ -57,7 +57,6 @@ WORKER, CLICKHOUSE, BASELINE = "worker", "ClickHouse", "getmany + orjson.loads"
 TOPIC = "hits"
 PARTITIONS = 4
 CLICKHOUSE_CORE = 1  # the baseline has its core for itself, so the worker must too
-START_S = 4.0
 LOADED_S_MAX = 120.0
 POLL_S = 0.1
 COUNTED = "SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches"
@@ -192,7 +191,6 @@ def measure(root: Path, hits: Sequence[bytes], rounds: int, flame: Path | None) 
         client = stack.enter_context(open_client(settings, exact=True))
         reader = stack.enter_context(baseline(settings, SERVER_CORE))
         pid = stack.enter_context(worker(root))
-        time.sleep(START_S)  # what starting and joining cost is not asked here
         bench = Bench(pid, server.pids, reader, client)
         size = len(hits) // (rounds + 1)
         done = []

@@ -28,6 +28,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.wrk import CLIENT_CORE
 from infra import compiled
+from infra.collection import freeze
 from ingest.collector import run
 from ingest.counters import Counters
 from ingest.http_response import PIXEL
@@ -357,7 +358,7 @@ def main() -> int:
         loop.add_signal_handler(signal.SIGUSR1, _write_counts, counters, counts)
 
     settings = load(data_dir=Path(root), collectors=1, spool_bytes_max=64 << 30)
-    return run(settings, int(handle), Path(root) / "spool", begin=begin)
+    return run(settings, int(handle), Path(root) / "spool", begin=begin, ready=lambda _: freeze())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Step 7: what a batch became, as ClickHouse takes it. Pure.
+"""Step 7: what a batch became, as ClickHouse takes it. Pure, but that events are given their place in the log here.
 
 Events, which are many and wide, are lines of JSON: one C call encodes all of them, and the server parses each value by
 its column's type. Shapes: DateTime64(3) seconds since 1970 UTC with three decimals; IPv6 text; Decimal text; items

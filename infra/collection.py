@@ -1,4 +1,4 @@
-"""How a worker's process collects garbage: seldom, as a batch makes many short-lived objects and no cycles.
+"""How collectors and workers collect garbage: seldom, as a batch makes many short-lived objects, no cycles.
 
 Python's own threshold has them looked at every 700 objects.
 """

@@ -16,21 +16,17 @@ import secrets
 
 import orjson
 
-from infra.journal.frame import HEADER_BYTES
-from ingest.client_address import ClientAddresses, Peer
-from ingest.cookieless_sites import CookielessSites
-from ingest.counters import Counters, Refusal
-from ingest.denials import Denials
+from ingest.client_address import Peer
+from ingest.counters import Refusal
+from ingest.decisions import Decisions
 from ingest.given import given_in_event
 from ingest.group_commit import GroupCommit, Taken
 from ingest.hit_builder import HIT_FIXED_BYTES
 from ingest.http_response import response
 from ingest.http_strict import RefusedError, Request
-from ingest.link import Links
 from ingest.pixel_head import PixelHeads
 from ingest.redirect_target import CLICK_PARAMETER, Target, signed, target_of
-from ingest.rulings import Rulings
-from ingest.visitor import OPTED_OUT, Visitors
+from ingest.visitor import OPTED_OUT
 from schemas.host import is_on
 from schemas.page import LINK_PARAMETER, split_page
 from schemas.parameters import PROPERTY, RejectError, percent_decoded
@@ -45,29 +41,11 @@ TARGET_PROPERTY = "p.target"
 class Clicks:
     """Answers into `group`, by one state of the settings."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  what the routes share
-        self,
-        settings: Settings,
-        group: GroupCommit,
-        counters: Counters,
-        heads: PixelHeads,
-        addresses: ClientAddresses,
-        visitors: Visitors,
-        rulings: Rulings,
-        denials: Denials,
-        cookieless: CookielessSites,
-    ) -> None:
+    def __init__(self, settings: Settings, group: GroupCommit, heads: PixelHeads, decisions: Decisions) -> None:
         self._settings = settings
         self._group = group
-        self._counters = counters
         self._heads = heads
-        self._addresses = addresses
-        self._visitors = visitors
-        self._rulings = rulings
-        self._denials = denials
-        self._cookieless = cookieless
-        self._links = Links(settings)
-        self._hit_bytes_max = min(settings.hit_bytes_max, group.post_bytes_max - HEADER_BYTES) - HIT_FIXED_BYTES
+        self._decisions = decisions
 
     def take(self, peer: Peer, request: Request) -> Taken:
         """Return what a GET or a HEAD comes to. Raises RefusedError."""
@@ -77,38 +55,36 @@ class Clicks:
         if request.method == b"HEAD":
             return Taken(302, plain, plain, [])
         cookie, address, proto, common, _, _, signals, _ = self._heads.fields_of(request)
-        ip = self._addresses.member(peer.host, address) if peer.trusted else peer.ip_member
-        members = ip + common
+        decisions = self._decisions
+        members = decisions.ip_member(peer, address) + common
         click_id = secrets.token_hex(CLICK_ID_BYTES)
         event = self._event(given, site, target, click_id, _text(request.header(b"referer") or b""))
         body = orjson.dumps(event)
         size = len(members) + len(body)
-        if size > self._hit_bytes_max:
+        if size > decisions.members_bytes_max:
             raise RefusedError(Refusal.HIT_TOO_LARGE)
         group = self._group
         seq = group.open(size + HIT_FIXED_BYTES)
-        known = self._visitors.read(cookie, group.now_s)
-        ruling = self._rulings.of(event, signals, opted_out=known == OPTED_OUT)
-        self._counters.verdicts[ruling.verdict] += 1
+        known = decisions.visitors.read(cookie, group.now_s)
+        ruling = decisions.rulings.of(event, signals, opted_out=known == OPTED_OUT)
+        decisions.counters.verdicts[ruling.verdict] += 1
         if ruling.denial is not None:
-            return Taken(302, plain, plain, self._denials.hits(seq, b"click", ruling.denial, given_in_event(event)))
+            return Taken(302, plain, plain, decisions.denials.hits(seq, b"click", ruling.denial, given_in_event(event)))
         parameters = [(CLICK_PARAMETER, click_id)]
-        if self._cookieless.of(site) is not None:
-            names = self._cookieless.names(group.now_s, site, peer, address, common)
+        if decisions.cookieless.of(site) is not None:
+            names = decisions.cookieless.names(group.now_s, site, peer, address, common)
             own = (names.key, names.visitor, names.mark(ruling.known))
             hit = group.builder.event(seq, b"click", *own, members, body)
             return Taken(302, _found(target.url(*parameters)), plain, [hit])
-        visitor, birth_s = known or (self._visitors.mint(), group.now_s)
-        if known is None:
-            self._counters.visitors_minted += 1
+        visitor, birth_s = known or (decisions.mint(), group.now_s)
         hit = group.builder.event(seq, b"click", visitor, visitor, ruling.known if known else ruling.new, members, body)
         lines = b""
-        if known is None or group.now_s - birth_s > self._visitors.renew_s:
-            https = peer.trusted and self._addresses.https(address, proto)
-            lines = self._visitors.set_cookie(visitor, birth_s, https=https)
+        if known is None or group.now_s - birth_s > decisions.visitors.renew_s:
+            https = decisions.is_https(peer, address, proto)
+            lines = decisions.visitors.set_cookie(visitor, birth_s, https=https)
         host = _text(request.header(b"host") or b"")
-        if self._links.leads_on(site, target.host, host):
-            parameters.append((LINK_PARAMETER, self._links.parameter(site, visitor, birth_s, group.now_s)))
+        if decisions.links.leads_on(site, target.host, host):
+            parameters.append((LINK_PARAMETER, decisions.links.parameter(site, visitor, birth_s, group.now_s)))
         return Taken(302, _found(target.url(*parameters), lines), plain, [hit])
 
     def _allowed(self, given: dict[str, str]) -> tuple[str, Target]:

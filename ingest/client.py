@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 
 from ingest.client_address import Peer
 
 NOBODY = Peer("", trusted=False, ip_member=b"")
 
 
-class Client:
+class Client(ABC):
     """The answering half of a connection; `http_protocol.Connection` adds the reading half.
 
     `unanswered` counts requests that wait for their answer, `held`: `proceed` is wanted once there are none. `queued`:
@@ -48,13 +49,13 @@ class Client:
         if sent < len(answer):
             self._send_slowly(answer[sent:])
 
+    @abstractmethod
     def read(self, data: bytes) -> None:
         """Take the requests in `data`, which starts where the last one ended, or within one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def proceed(self) -> None:
         """Go on, now that all requests so far are answered: close, or read what was kept back."""
-        raise NotImplementedError
 
     def has_handle(self) -> bool:
         """Return whether the process may have one more open file: the connection's own handle of its socket.

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import socket
@@ -38,7 +37,6 @@ LISTEN_BACKLOG = 4096
 SWEEPS_PER_LIMIT = 5
 SWEEP_S_MAX = 1.0
 DRAIN_STEP_S = 0.02
-GC_THRESHOLD = 50_000
 
 log = logging.getLogger(__name__)
 
@@ -177,19 +175,13 @@ def run(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    gc.set_threshold(GC_THRESHOLD, 20, 100)
     counters = Counters()
-
-    def frozen(collector: Collector) -> None:
-        gc.collect()
-        gc.freeze()  # what is here now stays: the collector need not look at it again
-        ready(collector)
 
     async def main() -> None:
         stop = asyncio.Event()
         begin(stop, counters)
         with socket.socket(fileno=listen_fd) as sock:
-            await serve(settings, sock, spool_root, counters, stop=stop, ready=frozen)
+            await serve(settings, sock, spool_root, counters, stop=stop, ready=ready)
 
     try:
         uvloop.run(main())

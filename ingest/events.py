@@ -12,20 +12,19 @@ from typing import Any, NamedTuple
 import orjson
 
 from infra.journal.frame import HEADER_BYTES
-from ingest.client_address import ClientAddresses, Peer
-from ingest.cookieless_sites import CookielessSites
+from ingest.client_address import Peer
 from ingest.cors import Cors
-from ingest.counters import Counters, Refusal
-from ingest.denials import Denials
+from ingest.counters import Refusal
+from ingest.decisions import Decisions
 from ingest.event_body import has_json_type, parse_events
 from ingest.given import given_in_event
 from ingest.group_commit import GroupCommit, Taken
 from ingest.hit_builder import HIT_FIXED_BYTES, NO_VISITOR, text_member
 from ingest.http_response import refusal, response
 from ingest.http_strict import RefusedError
-from ingest.link import TRACE, Links
+from ingest.link import TRACE
 from ingest.pixel_head import Fields, Sent
-from ingest.rulings import Ruling, Rulings
+from ingest.rulings import Ruling
 from ingest.visitor import OPTED_OUT, Visitors
 from schemas.settings import Settings
 
@@ -43,36 +42,18 @@ class Usual(NamedTuple):
 
 
 class Events:
-    """Takes POSTs, by one state of the settings; an event's members may take `members_bytes_max` bytes."""
+    """Takes POSTs, by one state of the settings."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  what the routes share
-        self,
-        settings: Settings,
-        group: GroupCommit,
-        counters: Counters,
-        members_bytes_max: int,
-        cors: Cors,
-        links: Links,
-        addresses: ClientAddresses,
-        visitors: Visitors,
-        rulings: Rulings,
-        denials: Denials,
-        cookieless: CookielessSites,
-    ) -> None:
+    def __init__(self, settings: Settings, group: GroupCommit, cors: Cors, decisions: Decisions) -> None:
         self._group = group
-        self._counters = counters
-        self._members_bytes_max = members_bytes_max
         self._cors = cors
-        self._links = links
-        self._addresses = addresses
-        self._visitors = visitors
-        self._rulings = rulings
-        self._denials = denials
-        self._cookieless = cookieless
+        self._decisions = decisions
+        self._visitors: Visitors = decisions.visitors
+        self._members_bytes_max: int = decisions.members_bytes_max
+        self._usual_anywhere, self._usual_of = decisions.rulings.usual_anywhere, decisions.rulings.usual
         self._events_max = settings.post_events_max
         self._depth_max = settings.json_depth_max
         self._retry_after = b"Retry-After: %d\r\n" % settings.retry_after_s
-        self._usual_anywhere, self._usual_of = rulings.usual_anywhere, rulings.usual
         self._usual_answers = lru_cache(ANSWERS_CACHED_MAX)(self._answers_to)
 
     def usual(self, peer: Peer, fields: Fields, body: bytes, seq: int) -> Usual | None:
@@ -94,7 +75,7 @@ class Events:
         ruling = self._usual_anywhere or self._usual_of.get(site if isinstance(site, str) else "")
         if ruling is None:
             return None
-        members = (self._ip_member(peer, address), common, text_member(b"referer", referer))
+        members = (self._decisions.ip_member(peer, address), common, text_member(b"referer", referer))
         hit = self._group.builder.beacon(seq, visitor, ruling.known, b"".join(members), orjson.dumps(event))
         return Usual(hit, ruling, *answers) if len(hit) <= self._members_bytes_max else None
 
@@ -114,43 +95,40 @@ class Events:
             return Taken(204, answer, answer, [])
         bodies = [orjson.dumps(event) for event in events]
         cookie, address, proto, common, referer, _, signals, _ = fields
-        members = b"".join((self._ip_member(peer, address), common, text_member(b"referer", referer)))
+        members = b"".join((self._decisions.ip_member(peer, address), common, text_member(b"referer", referer)))
         sizes = [len(members) + len(body) for body in bodies]
         bound = sum(sizes) + len(sizes) * (HIT_FIXED_BYTES + HEADER_BYTES)
         if max(sizes) > self._members_bytes_max or bound > min(self._group.post_bytes_max, POST_BYTES_MAX):
             raise RefusedError(Refusal.HIT_TOO_LARGE)
-        group = self._group
+        group, decisions = self._group, self._decisions
         seq = group.open(bound, len(bodies))
         known = self._visitors.read(cookie, group.now_s)
-        rulings = [self._rulings.of(event, signals, opted_out=known == OPTED_OUT) for event in events]
-        sites = [self._cookieless.of(event.get("s")) for event in events]
+        rulings = [decisions.rulings.of(event, signals, opted_out=known == OPTED_OUT) for event in events]
+        sites = [decisions.cookieless.of(event.get("s")) for event in events]
         named = not all(
             ruling.denial is not None or site is not None for ruling, site in zip(rulings, sites, strict=True)
         )
         found = known or (
-            named and any(TRACE in text for text in bodies) and self._links.arrival_in_events(events, group.now_s)
+            named and any(TRACE in text for text in bodies) and decisions.links.arrival_in_events(events, group.now_s)
         )
-        visitor, birth_s = found or (self._mint() if named else NO_VISITOR, group.now_s)
+        visitor, birth_s = found or (decisions.mint() if named else NO_VISITOR, group.now_s)
         hits: list[bytes] = []
         for event, body, ruling, site in zip(events, bodies, rulings, sites, strict=True):
             place = seq + len(hits)
-            self._counters.verdicts[ruling.verdict] += 1
+            decisions.counters.verdicts[ruling.verdict] += 1
             if ruling.denial is not None:
-                hits += self._denials.hits(place, b"beacon", ruling.denial, given_in_event(event), referer)
+                hits += decisions.denials.hits(place, b"beacon", ruling.denial, given_in_event(event), referer)
             elif site is not None:
-                names = self._cookieless.names(group.now_s, site, peer, address, common)
+                names = decisions.cookieless.names(group.now_s, site, peer, address, common)
                 own = (names.key, names.visitor, names.mark(ruling.known))
                 hits.append(group.builder.event(place, b"beacon", *own, members, body))
             else:
                 mark = ruling.known if found else ruling.new
                 hits.append(group.builder.beacon(place, visitor, mark, members, body))
         if named and (known is None or group.now_s - birth_s > self._visitors.renew_s):
-            https = peer.trusted and self._addresses.https(address, proto)
+            https = decisions.is_https(peer, address, proto)
             lines += self._visitors.set_cookie(visitor, birth_s, https=https)
         return Taken(204, *self._answers(lines), hits)
-
-    def _ip_member(self, peer: Peer, address: bytes | None) -> bytes:
-        return self._addresses.member(peer.host, address) if peer.trusted else peer.ip_member
 
     def _answers_to(self, sent: Sent) -> tuple[bytes, bytes] | None:
         """Return the answers to a usual POST from an Origin, None where its Content-Type is to be refused."""
@@ -160,7 +138,3 @@ class Events:
     def _answers(self, lines: bytes) -> tuple[bytes, bytes]:
         """Return the answers to a POST: it is kept, the spool is full."""
         return response(204, lines, None), refusal(Refusal.SPOOL_FULL, self._retry_after + lines)
-
-    def _mint(self) -> bytes:
-        self._counters.visitors_minted += 1
-        return self._visitors.mint()

@@ -1,4 +1,4 @@
-"""Group commit: the hits of one event-loop tick are appended with one write, then their answers go out (invariant 1).
+"""Group commit: a batch's hits, or a loop tick's, are appended with one write, then their answers go out (invariant 1).
 
 - Answers leave in the order in which requests were added, so also in request order on every connection; an answer that
   keeps nothing goes through the same queue.

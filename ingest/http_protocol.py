@@ -1,7 +1,7 @@
 """One connection of the public port: bytes in, requests to the routes, answers out in request order.
 
-- The reads of one tick are queued and then taken in one go, so that the code and the data of each step stay in the
-  processor's caches: first all reads, then all requests, then one write to the spool, then all answers.
+- The reads of one tick, READS_MAX at most, are queued and then taken in one go, so that code and data of each step stay
+  in the processor's caches: first all reads, then all requests, then one write to the spool, then all answers.
 - A read that is exactly one common request takes the fast path (`pixel_head.py`, `event_head.py`); everything else,
   split or pipelined or odd, goes through `read`, where the strict reader decides what the fast path does not recognize.
 - After a request that ends the connection (malformed, `Connection: close`) nothing on it is read as a request any
@@ -29,6 +29,7 @@ from ingest.request_batch import Read, RequestBatch
 from ingest.routes import Routes
 
 PIPELINE_MAX = 64
+READS_MAX = 64  # more would save little, and the first of them would wait for their answers
 WRITE_BUFFER_BYTES = 64 * 1024
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 1024 * 1024
@@ -55,7 +56,8 @@ class Phase(IntEnum):
 class Edge:
     """What all connections of a collector share. `now_s` is the loop's time at the last sweep.
 
-    `reads` queues this tick's reads that may be whole requests, at most one of each connection, until the tick's end.
+    `reads` queues this tick's reads that may be whole requests, at most one of each connection, until the tick's end
+    or until there are `reads_max`.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Edge:
         self.connections: set[Connection] = set()
         self.stopping = False
         self.reads: list[Read] = []
-        self.reads_max = group.hits_max
+        self.reads_max = min(group.hits_max, READS_MAX)
         self.batch = RequestBatch(heads, event_heads, routes, group)
         loop = asyncio.get_running_loop()
         self.call_soon = loop.call_soon
@@ -83,8 +85,8 @@ class Edge:
     def take_reads(self) -> None:
         """Take the queued reads in their order, and answer what can be answered."""
         reads, self.reads = self.reads, []
-        for first in range(0, len(reads), self.reads_max):
-            self.batch.take(reads[first : first + self.reads_max], self.now_s)
+        if reads:
+            self.batch.take(reads, self.now_s)
 
     def sweep(self, now_s: float) -> None:
         """Apply the time limits to all connections."""
@@ -157,6 +159,8 @@ class Connection(Client):
                 edge.group.arrive()
                 edge.call_soon(edge.take_reads)
             edge.reads.append((self, data))
+            if len(edge.reads) >= edge.reads_max:
+                edge.take_reads()
         elif self._phase is Phase.OPEN:
             if not self._edge.reads:
                 self._edge.group.arrive()

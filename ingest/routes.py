@@ -18,6 +18,7 @@ from ingest.cookieless import DailySalts
 from ingest.cookieless_sites import CookielessSites
 from ingest.cors import Cors
 from ingest.counters import Counters, Refusal
+from ingest.decisions import Decisions
 from ingest.denials import Denials
 from ingest.events import Events
 from ingest.given import given_in_query
@@ -103,12 +104,18 @@ class Routes:
         self._server_events = ServerEvents(
             settings, self._group, self._counters, self._rulings, self._denials, self.visitors.mint
         )
-        self._links = Links(settings)
-        shared = (self._addresses, self.visitors, self._rulings, self._denials, self._cookieless)
-        self._clicks = Clicks(settings, self._group, self._counters, self._heads, *shared)
-        self.events = Events(
-            settings, self._group, self._counters, self.members_bytes_max, self._cors, self._links, *shared
+        self._decisions = Decisions(
+            self._counters,
+            self._addresses,
+            self.visitors,
+            self._rulings,
+            self._denials,
+            self._cookieless,
+            Links(settings),
+            self.members_bytes_max,
         )
+        self._clicks = Clicks(settings, self._group, self._heads, self._decisions)
+        self.events = Events(settings, self._group, self._cors, self._decisions)
 
     def peer(self, host: str) -> Peer:
         """Return what to know of a connection's other end."""
@@ -117,9 +124,7 @@ class Routes:
     def pixel(self, client: Client, fields: Fields, dress: Dress = as_is) -> None:
         """Keep a pixel's hit and answer with the GIF."""
         cookie, address, proto, common, referer, query, signals, _ = fields
-        host, trusted, ip = client.peer
-        if trusted:
-            ip = self._addresses.member(host, address)
+        ip = self._decisions.ip_member(client.peer, address)
         size = len(ip) + len(common) + len(referer) + len(query)
         if size > self.members_bytes_max:
             self._refuse(client, Refusal.HIT_TOO_LARGE, dress)
@@ -136,8 +141,8 @@ class Routes:
             mark = names.mark(ruling.known)
             hits = [group.builder.pixel(seq, names.key, names.visitor, mark, ip, common, referer, query)]
         else:
-            https = trusted and self.https(address, proto)
-            linked = known is None and self._links.arrival_in_query(query, referer, group.now_s)
+            https = self._decisions.is_https(client.peer, address, proto)
+            linked = known is None and self._decisions.links.arrival_in_query(query, referer, group.now_s)
             if linked:
                 (visitor, birth_s), mark = linked, ruling.known
                 answer = self._with_cookie(visitor, birth_s, https=https)
@@ -150,7 +155,7 @@ class Routes:
         """Return id, mark and answer for a visitor with this cookie; None: a new one. The id stays in a cookie."""
         now_s = self._group.now_s
         if known is None:
-            visitor = self._mint()
+            visitor = self._decisions.mint()
             return visitor, ruling.new, self._with_cookie(visitor, now_s, https=https)
         visitor, birth_s = known
         due = now_s - birth_s > self.visitors.renew_s
@@ -228,10 +233,6 @@ class Routes:
             self._refuse(client, error.reason, dress, error.lines)
         else:
             self._group.add((client, len(hits), status, dress(answer), dress(full)), hits)
-
-    def _mint(self) -> bytes:
-        self._counters.visitors_minted += 1
-        return self.visitors.mint()
 
     def _answer(self, client: Client, status: int, answer: bytes) -> None:
         self._group.add((client, 0, status, answer, answer), [])

@@ -36,6 +36,7 @@ PURE_FILES = (
     "consumers/enrich/*.py",
     "consumers/sessionize.py",
     "consumers/rows.py",
+    "schemas/session_membership.py",
     "schemas/validate.py",
     "schemas/parameters.py",
     "schemas/page.py",

@@ -70,6 +70,7 @@ def _watch(settings: Settings) -> SettingsWatch:
 
 
 def _collector(given: argparse.Namespace, name: str, settings: Settings, life: Life) -> int:
+    from infra.collection import freeze
     from ingest.collector import Collector as RunningCollector
     from ingest.collector import run
     from ingest.counters import Counters
@@ -92,6 +93,7 @@ def _collector(given: argparse.Namespace, name: str, settings: Settings, life: L
         _serve_status(name, settings, CollectorMetrics(counters.as_dict), why_not, watch)
 
     def started(collector: RunningCollector) -> None:
+        freeze()
         running.append(collector)
         loop = asyncio.get_running_loop()
 
