@@ -4,7 +4,7 @@ A real `hitstream clickhouse` with the migrations' tables holds events that `rep
 `hitstream report` runs, over HTTP. *Bare* is `SELECT max(n) FROM (SELECT visitor_id, count() AS n FROM events GROUP BY
 visitor_id)`: one column, read and hashed once. Of every size all queries run in turn, round by round, after a round
 that does not count; a ratio is of one round, figures are medians over the rounds.
-Run it as `python -m benchmarks.bench_reports`; it writes `results/reports.json`. `--keep DIR` keeps the events there,
+Run it as `python -m benchmarks.bench_reports`; it writes `results/reports.json`, or what `--result` names. `--keep DIR` keeps the events there,
 and finds those of an earlier run, which are migrated to the present tables.
 """
 
@@ -37,7 +37,9 @@ STEPS = ("PageView", "ViewContent", "AddToCart", "Purchase")
 QUERY_S_MAX = 3600.0
 BARE, FUNNEL, ATTRIBUTION = "bare GROUP BY visitor_id", "funnel, 4 steps by channel", "attribution, six models"
 SESSIONS_CHANNEL, SESSIONS_DAY = "sessions by channel", "sessions by day"
+CHANNELS = "channels: sessions by channel and day"
 BOUNDS = {FUNNEL: 6.0, ATTRIBUTION: 8.0}
+CHANNELS_S_BOUND = 0.3
 BYTES_BOUND = 40.0
 
 _BARE = "SELECT max(n) FROM (SELECT visitor_id, count() AS n FROM events GROUP BY visitor_id)"
@@ -79,6 +81,7 @@ def queries(client: ClickHouse) -> dict[str, Callable[[], object]]:
         ATTRIBUTION: lambda: run("attribution", client, ReportOptions(model=ALL_MODELS)),
         SESSIONS_CHANNEL: lambda: run("sessions", client, ReportOptions(by="channel")),
         SESSIONS_DAY: lambda: run("sessions", client, ReportOptions(by="day")),
+        CHANNELS: lambda: run("channels", client, ReportOptions()),
     }
 
 
@@ -108,8 +111,12 @@ def size_figures(root: Path, wanted: int, rounds: int) -> dict[str, Any]:
     """Return all figures of one size."""
     with clickhouse(root) as client:
         if not client.query("SELECT count() FROM events")[0][0]:
+            began_s = time.perf_counter()
             fill(client, wanted)
+            print(f"{wanted:,} events made in {time.perf_counter() - began_s:.0f} s", flush=True)
         await_merges(client)
+        for statement in ("SYSTEM REFRESH VIEW session_hours_mv", "SYSTEM WAIT VIEW session_hours_mv"):
+            client.command(statement)
         counts = {name: int(column[0]) for name, column in client.query_columns(_COUNTS).items()}
         tables = {table: (rows, size, parts) for table, rows, size, parts in client.query(_DISK)}
         events = counts["events"]
@@ -132,6 +139,7 @@ def show(figures: dict[str, dict[str, Any]]) -> None:
     for name in next(iter(figures.values()))["queries"]:
         cells = [(row["queries"][name]["s"], row["queries"][name]["ratio"]) for row in figures.values()]
         bound = f"{BOUNDS[name]:.0f} x" if name in BOUNDS else ""
+        bound = f"{CHANNELS_S_BOUND} s" if name == CHANNELS else bound
         table.add_row(name, *(f"{took:.3f} s  {ratio:.2f} x" for took, ratio in cells), bound)
     sizes = [row["bytes_per_event"]["events"] for row in figures.values()]
     table.add_row("bytes an event on disk", *(f"{size:.1f}" for size in sizes), f"{BYTES_BOUND:.0f}")
@@ -141,7 +149,8 @@ def show(figures: dict[str, dict[str, Any]]) -> None:
 def kept_bounds(figures: dict[str, Any]) -> bool:
     """Whether the largest size keeps all bounds."""
     ratios = all(figures["queries"][name]["ratio"] <= bound for name, bound in BOUNDS.items())
-    return ratios and figures["bytes_per_event"]["events"] <= BYTES_BOUND
+    prompt = figures["queries"][CHANNELS]["s"] <= CHANNELS_S_BOUND
+    return ratios and prompt and figures["bytes_per_event"]["events"] <= BYTES_BOUND
 
 
 def main() -> int:
@@ -149,6 +158,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Seconds of reports, from a million events to a hundred")
     parser.add_argument("--events", type=float, default=SIZES[-1], help="the largest size")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--result", default="reports", help="the result's name")
     parser.add_argument("--keep", type=Path, help="a directory for the events")
     given = parser.parse_args()
     figures = {}
@@ -157,7 +167,7 @@ def main() -> int:
             root = (given.keep or Path(temporary)) / str(size)
             figures[f"{size:,}"] = size_figures(root, size, given.rounds)
     show(figures)
-    print(write_result("reports", figures))
+    print(write_result(given.result, figures))
     return 0 if kept_bounds(list(figures.values())[-1]) else 1
 
 

@@ -33,13 +33,13 @@ def fill(client: ClickHouse, events: int) -> int:
         "span_s": SPAN_DAYS * 86_400,
         "start_ms": START_MS,
     }
+    client.query(make, world)
     offsets = [0] * PARTITIONS
     for part in range(slices):
-        client.query(make, world | {"slice": part})
-        for partition, rows in client.query("SELECT log_partition, count() FROM made GROUP BY ALL ORDER BY ALL"):
-            client.query(load, {"partition": partition, "offset": offsets[partition]})
+        client.query(load, {"slice": part, "offsets": offsets})
+        made = "SELECT log_partition, count() FROM made WHERE slice = {slice:UInt16} GROUP BY ALL"
+        for partition, rows in client.query(made, {"slice": part}):
             offsets[partition] += rows
-        client.command("TRUNCATE TABLE made")
     client.command("DROP TABLE made SYNC")
     await_merges(client)
     return sum(offsets)

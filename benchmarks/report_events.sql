@@ -7,15 +7,19 @@
 -- Every fiftieth visitor is a bot, every fortieth visit was denied (visitor 0). Offsets count a partition's events in the
 -- order in which they came; a batch holds what came within a second.
 --
--- Parameters: visitors UInt64 · slice, slices UInt32 · span_s UInt32 · start_ms Int64 · partition UInt32 · offset UInt64.
+-- First all events are made as narrow rows in `made`, in slices of time; then each slice is numbered and written out wide.
+-- Windows are cut by log partition, and inserts have several threads, so that all cores work.
+--
+-- Parameters: visitors UInt64 · slices UInt32 · span_s UInt32 · start_ms Int64 · slice UInt16 · offsets Array(UInt64), the next
+-- offset of each log partition.
 
 CREATE TABLE IF NOT EXISTS made
 (
-    log_partition UInt32, received_at DateTime64(3, 'UTC'), ts DateTime64(3, 'UTC'), session_start DateTime64(3, 'UTC'),
+    slice UInt16, log_partition UInt8, received_at DateTime64(3, 'UTC'), ts DateTime64(3, 'UTC'), session_start DateTime64(3, 'UTC'),
     visitor UInt32, session UInt64, denied UInt8, place UInt16, page UInt16, name Enum8('PageView' = 1, 'ViewContent' = 2,
     'Engagement' = 3, 'AddToCart' = 4, 'InitiateCheckout' = 5, 'AddPaymentInfo' = 6, 'Purchase' = 7)
 )
-ENGINE = MergeTree ORDER BY (log_partition, received_at);
+ENGINE = MergeTree PARTITION BY slice ORDER BY tuple();
 
 INSERT INTO made
 WITH
@@ -52,11 +56,10 @@ WITH
                     name IN (2, 7), 10 + cityHash64(session, place, 'soon') % 400,
                     2000 + toInt64(-25000 * log((cityHash64(session, place, 'gap') % 1000000 + 1) / 1000001)))),
                 names, arrayEnumerate(names))) AS gaps
-        FROM numbers({visitors:UInt64})
-        WHERE after_ms >= {slice:UInt32} * {span_s:UInt32} * 1000. / {slices:UInt32}
-          AND after_ms < ({slice:UInt32} + 1) * {span_s:UInt32} * 1000. / {slices:UInt32}
+        FROM numbers_mt({visitors:UInt64})
     )
 SELECT
+    toUInt16(after_ms * {slices:UInt32} / ({span_s:UInt32} * 1000.)) AS slice,
     CRC32(lower(leftPad(hex(cityHash64(visitor, 'id')), 16, '0'))) % 12 AS log_partition,
     -- By the rule of ts a browser's event is as late as it waited in the page; a few waited for a network.
     ts + toIntervalMillisecond(multiIf(
@@ -73,7 +76,7 @@ SELECT
     name
 FROM (SELECT *, name, gap, place, page, cityHash64(session, place, 'late') AS late FROM visits
       ARRAY JOIN names AS name, gaps AS gap, arrayEnumerate(names) AS place, arrayCumSum(arrayMap(n -> n = 1, names)) AS page)
-SETTINGS max_partitions_per_insert_block = 0;
+SETTINGS max_partitions_per_insert_block = 0, max_insert_threads = 2, min_insert_block_size_rows = 4000000;
 
 INSERT INTO events
     (site, event_name, event_id, user_id, ts, ts_source, received_at, source, visitor_id, session_id, session_start, channel,
@@ -86,17 +89,18 @@ WITH
     (
         SELECT
             *,
-            {offset:UInt64} + row_number() OVER (ORDER BY received_at, session, place) - 1 AS log_offset,
+            {offsets:Array(UInt64)}[log_partition + 1]
+                + row_number() OVER (PARTITION BY log_partition ORDER BY received_at, session, place) - 1 AS log_offset,
             toUnixTimestamp(received_at) AS second
         FROM made
-        WHERE log_partition = {partition:UInt32}
+        WHERE slice = {slice:UInt16}
     ),
     ordered AS
     (
         SELECT
             *,
-            min(log_offset) OVER (PARTITION BY second) AS batch_first,
-            max(log_offset) OVER (PARTITION BY second) AS batch_last
+            min(log_offset) OVER (PARTITION BY log_partition, second) AS batch_first,
+            max(log_offset) OVER (PARTITION BY log_partition, second) AS batch_last
         FROM numbered
     ),
     dice AS
@@ -178,4 +182,6 @@ SELECT
     log_offset * 6 + what % 6,
     log_partition, log_offset, batch_first, batch_last
 FROM dice
-SETTINGS deduplicate_blocks_in_dependent_materialized_views = 0, insert_deduplicate = 0, max_partitions_per_insert_block = 0;
+SETTINGS
+    deduplicate_blocks_in_dependent_materialized_views = 0, insert_deduplicate = 0, max_partitions_per_insert_block = 0,
+    max_insert_threads = 2, min_insert_block_size_rows = 2000000, min_insert_block_size_bytes = 4000000000;

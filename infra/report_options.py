@@ -28,6 +28,8 @@ _SESSION_COLUMNS = (
     *("day", "site", "channel", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id_type"),
     *("country", "device", "browser", "os"),
 )
+# What a session has of its opener, so that all of its events have the same.
+_OPENER_COLUMNS = _SESSION_COLUMNS[: _SESSION_COLUMNS.index("country")]
 _EVENT_COLUMNS = (
     *_SESSION_COLUMNS,
     *("event_name", "ref_host", "url_host", "url_path", "title", "region", "city", "os_version", "browser_version"),
@@ -143,7 +145,8 @@ def parameters(report: str, options: ReportOptions, now: datetime) -> dict[str, 
         _check_steps(steps)
         bound |= {"steps": steps, "window_ms": duration_ms(options.window, "window"), "breakdown": int(bool(by))}
     elif report == "attribution":
-        bound |= _attribution(options)
+        of_session = by in _OPENER_COLUMNS
+        bound |= {"by_session": int(of_session), "session_by": by if of_session else "site", **_attribution(options)}
     else:
         bound |= {"by_day": int(by == "day")}
     if report in {"attribution", "matches"}:

@@ -13,8 +13,8 @@
 -- rate_total = count / count of step 1 · rate_step = count / count of the step before (both 1 at step 1; 0 for 0 / 0).
 -- Every value has a row for each step; values stand by count of step 1, the largest first, then by name.
 --
--- How. A key is one number that sorts as the order does: ts in ms (44 bits), log_partition (20), log_offset (58), and which
--- of the steps' names the event has (6). It is made with two operations on wide numbers, which cost more than all else here.
+-- How. A key is one number: ts in ms, and which of the steps' names the event has (6 bits). Keys sort as the order does unless
+-- two are of the same millisecond; only such a visitor's are sorted by log_partition (16 bits) and log_offset (48) too.
 -- Level i keeps for each event the latest start of a chain of i steps that ended
 -- before it; the latest start leaves the most window, so it decides alone whether the event completes level i + 1. Starts
 -- only rise, so the last good one is carried on (arrayFill). Events that match no later step are dropped on the way.
@@ -31,21 +31,35 @@ WITH
         i -> (toUInt64(indexOf(names, steps[i])), arrayReduce('groupBitOr', arrayPushBack(arraySlice(bits, i + 1), toUInt64(0)))),
         range(2, length(steps) + 1)) AS plan,
     arrayReduce('groupBitOr', arrayPushBack(arraySlice(bits, 2), toUInt64(0))) AS after_first,
+    -- Takes and gives: events that match a later step, the latest start before each, the level, when it was first completed.
+    (acc, step) -> (
+        arrayFilter(e -> bitTest(step.2, bitAnd(e, 63)), acc.1),
+        arrayFilter(
+            (start, e) -> bitTest(step.2, bitAnd(e, 63)),
+            arrayPopBack(arrayPushFront(
+                arrayFill(x -> x != 0, arrayMap(
+                    (e, start) -> (bitAnd(e, 63) = step.1 AND start != 0 AND bitShiftRight(e, 6) + 1 - start <= window_ms) * start,
+                    acc.1, acc.2)) AS starts,
+                toUInt64(0))),
+            acc.1),
+        acc.3 + (starts[-1] != 0),
+        bitShiftRight(arrayFirst((e, start) -> start != 0, acc.1, starts), 6) + (starts[-1] = 0) * acc.4) AS advance,
     seen AS
     (
         SELECT
             bitXor(visitor_id, cityHash64(site)) AS visitor,
             toDate(ts, {tz:String}) AS day,
-            toUInt64(toUnixTimestamp64Milli(ts)) AS ms,
-            transform(event_name, names, arrayMap(i -> toUInt8(i), arrayEnumerate(names)), toUInt8(0)) AS code,
-            bitShiftLeft(toUInt128(bitOr(bitShiftLeft(ms, 20), log_partition)), 64) + bitOr(bitShiftLeft(log_offset, 6), code) AS key,
+            transform(event_name, names, arrayEnumerate(names)::Array(UInt8), toUInt8(0)) AS code,
+            bitOr(bitShiftLeft(toUInt64(toUnixTimestamp64Milli(ts)), 6), code) AS key,
+            bitOr(bitShiftLeft(toUInt64(log_partition), 48), log_offset) AS log_place,
             cityHash64({by:Identifier}) AS value_hash
         FROM counted_events
         WHERE visitor_id != 0
           AND event_name IN {steps:Array(String)}
           AND ({site:String} = '' OR site = {site:String})
-          AND ts >= fromUnixTimestamp64Milli({since_ms:Int64})
-          AND ts < fromUnixTimestamp64Milli(least({until_ms:Int64} + window_ms, 10413791999999))
+          AND ({since_ms:Int64} = 0 OR ts >= fromUnixTimestamp64Milli({since_ms:Int64}))
+          AND ({until_ms:Int64} + window_ms >= 10413791999999
+               OR ts < fromUnixTimestamp64Milli(least({until_ms:Int64} + window_ms, 10413791999999)))
           AND ({bots:UInt8} OR bitXor(intHash64(bitXor(visitor_id, cityHash64(site))), session_id) NOT IN (
                 SELECT bitXor(intHash64(bitXor(visitor_id, cityHash64(site))), session_id) FROM bot_sessions
                 WHERE {site:String} = '' OR site = {site:String}))
@@ -54,10 +68,12 @@ WITH
     (
         SELECT
             groupArray(key) AS keys,
+            groupArray(log_place) AS log_places,
             groupArrayIf(value_hash, {breakdown:UInt8}) AS value_hashes,
-            arraySort(keys) AS ordered,
-            -- ms << 6 | code
-            arrayMap(k -> bitOr(bitShiftLeft(bitShiftRight(toUInt64(bitShiftRight(k, 64)), 20), 6), bitAnd(toUInt64(k), 63)), ordered) AS chain,
+            arraySort(keys) AS by_key,
+            arrayExists((k, before) -> bitShiftRight(k, 6) = bitShiftRight(before, 6), by_key,
+                        arrayPopBack(arrayPushFront(by_key, toUInt64(0)))) AS is_tied,
+            if(is_tied, arraySort((k, p) -> (bitShiftRight(k, 6), p), keys, log_places), by_key) AS chain,
             -- The latest start at or before each event, in ms + 1; 0: none.
             arrayFill(x -> x != 0, arrayMap(
                 e -> if(bitAnd(e, 63) = 1 AND bitShiftRight(e, 6) < {until_ms:Int64}, bitShiftRight(e, 6) + 1, toUInt64(0)),
@@ -65,38 +81,35 @@ WITH
         FROM seen
         GROUP BY visitor
         HAVING level_1[-1] != 0
-    )
-    ,
+    ),
+    first AS
+    (
+        SELECT
+            *,
+            (
+                arrayFilter(e -> bitTest(after_first, bitAnd(e, 63)), chain),
+                arrayFilter((start, e) -> bitTest(after_first, bitAnd(e, 63)),
+                            arrayPopBack(arrayPushFront(level_1, toUInt64(0))), chain),
+                toUInt64(1),
+                toUInt64(arrayFirst(x -> x != 0, level_1) - 1)
+            ) AS acc
+        FROM visitors
+    ),
+    -- Four steps are most; arrayFold costs more than all of them. A step that there is none of changes nothing.
+    second AS (SELECT * EXCEPT acc, advance(acc, plan[1]) AS acc FROM first),
+    third AS (SELECT * EXCEPT acc, advance(acc, plan[2]) AS acc FROM second),
+    fourth AS (SELECT * EXCEPT acc, advance(acc, plan[3]) AS acc FROM third),
     reached AS
     (
         SELECT
-            arrayFold(
-                (acc, step) -> (
-                    arrayFilter(e -> bitTest(step.2, bitAnd(e, 63)), acc.1),
-                    arrayFilter(
-                        (start, e) -> bitTest(step.2, bitAnd(e, 63)),
-                        arrayPopBack(arrayPushFront(
-                            arrayFill(x -> x != 0, arrayMap(
-                                (e, start) -> if(bitAnd(e, 63) = step.1 AND start != 0
-                                                 AND bitShiftRight(e, 6) + 1 - start <= window_ms, start, toUInt64(0)),
-                                acc.1, acc.2)) AS level,
-                            toUInt64(0))),
-                        acc.1),
-                    if(level[-1] != 0, toUInt64(acc.3 + 1), acc.3),
-                    if(level[-1] != 0, bitShiftRight(arrayFirst((e, start) -> start != 0, acc.1, level), 6), acc.4)),
-                plan,
-                (
-                    arrayFilter(e -> bitTest(after_first, bitAnd(e, 63)), chain),
-                    arrayFilter((start, e) -> bitTest(after_first, bitAnd(e, 63)),
-                                arrayPopBack(arrayPushFront(level_1, toUInt64(0))), chain),
-                    toUInt64(1),
-                    toUInt64(arrayFirst(x -> x != 0, level_1) - 1)
-                )) AS last,
+            if(length(steps) > 4, arrayFold((acc, step) -> advance(acc, step), arraySlice(plan, 4), acc), acc) AS last,
             last.3 AS level,
             toUInt64(greatest(toInt64(last.4) - window_ms, {since_ms:Int64})) AS from_ms,
-            ordered[arrayFirstIndex(e -> bitAnd(e, 63) = 1 AND bitShiftRight(e, 6) >= from_ms, chain)] AS start_key,
-            if({breakdown:UInt8}, value_hashes[arrayFirstIndex(k -> k = start_key, keys)], 0) AS value_hash
-        FROM visitors
+            arrayFirstIndex(e -> bitAnd(e, 63) = 1 AND bitShiftRight(e, 6) >= from_ms, chain) AS start,
+            value_hashes[indexOf(keys, chain[start])] AS untied_hash,
+            if({breakdown:UInt8}, bitXor(untied_hash, if(is_tied, bitXor(untied_hash,
+                arraySort((v, k, p) -> (bitShiftRight(k, 6), p), value_hashes, keys, log_places)[start]), 0)), 0) AS value_hash
+        FROM fourth
     ),
     levels AS
     (
