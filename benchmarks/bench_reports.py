@@ -4,8 +4,8 @@ A real `hitstream clickhouse` with the migrations' tables holds events that `rep
 `hitstream report` runs, over HTTP. *Bare* is `SELECT max(n) FROM (SELECT visitor_id, count() AS n FROM events GROUP BY
 visitor_id)`: one column, read and hashed once. Of every size all queries run in turn, round by round, after a round
 that does not count; a ratio is of one round, figures are medians over the rounds.
-Run it as `python -m benchmarks.bench_reports`; it writes `results/reports.json`, or what `--result` names. `--keep DIR` keeps the events there,
-and finds those of an earlier run, which are migrated to the present tables.
+Run it as `python -m benchmarks.bench_reports`; it writes `results/reports.json`, or what `--result` names. `--keep DIR`
+keeps the events there, and finds those of an earlier run, which are migrated to the present tables.
 """
 
 from __future__ import annotations
