@@ -48,6 +48,8 @@ from schemas.settings import load
 OURS = "hitstream, returning visitor"
 OURS_TO_KAFKA = "hitstream collector + forwarder to Kafka"
 NGINX_LOGGED = "nginx empty_gif + access_log"
+NGINX_BARE = "nginx empty_gif"
+EDGE_AGAINST = (NGINX_LOGGED, NGINX_BARE, OURS)
 
 
 class Contestant:
@@ -86,36 +88,46 @@ def rounds(contestants: Sequence[Contestant], count: int, seconds: float, connec
                     contestant.samples.append(sample)
 
 
-def figures(contestants: Sequence[Contestant], against: str) -> dict[str, dict[str, Any]]:
-    """Return medians and spread by name; ratios are to `against`, round by round."""
-    base = next(contestant for contestant in contestants if contestant.name == against)
-    rows = {}
-    for contestant in contestants:
-        cpu = sorted(sample.cpu_us for sample in contestant.samples)
-        ratios = sorted(a.cpu_us / b.cpu_us for a, b in zip(contestant.samples, base.samples, strict=True))
-        rows[contestant.name] = {
-            "cpu_us_per_hit": round(statistics.median(cpu), 2),
-            "cpu_us_per_hit_spread": [round(cpu[0], 2), round(cpu[-1], 2)],
+def figures(contestants: Sequence[Contestant], against: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return medians and spread by name; `ratios` are to those named in `against`, round by round."""
+    bases = [contestant for contestant in contestants if contestant.name in against]
+    return {
+        contestant.name: {
+            "cpu_us_per_hit": round(statistics.median(sample.cpu_us for sample in contestant.samples), 2),
+            "cpu_us_per_hit_spread": [
+                round(bound(sample.cpu_us for sample in contestant.samples), 2) for bound in (min, max)
+            ],
             "hits_per_s": round(statistics.median(sample.per_s for sample in contestant.samples)),
             "p50_ms": round(statistics.median(sample.p50_ms for sample in contestant.samples), 3),
             "p99_ms": round(statistics.median(sample.p99_ms for sample in contestant.samples), 3),
-            "ratio": round(statistics.median(ratios), 3),
-            "ratio_spread": [round(ratios[0], 3), round(ratios[-1], 3)],
+            "ratios": {base.name: _ratio(contestant, base) for base in bases},
         }
-    return rows
+        for contestant in contestants
+    }
 
 
-def show(title: str, rows: dict[str, dict[str, Any]], against: str) -> None:
+def _ratio(one: Contestant, other: Contestant) -> dict[str, Any]:
+    ratios = [a.cpu_us / b.cpu_us for a, b in zip(one.samples, other.samples, strict=True)]
+    return {
+        "median": round(statistics.median(ratios), 3),
+        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
+def show(title: str, rows: dict[str, dict[str, Any]], against: Sequence[str]) -> None:
     """Print a table."""
     table = Table(title=title, title_justify="left")
-    for column in ("server", "us/hit", "spread", "hits/s", f"÷ {against}", "spread"):
+    for column in ("server", "us/hit", "hits/s", *(f"÷ {name}" for name in against)):
         table.add_column(column, justify="left" if column == "server" else "right")
     for name, row in rows.items():
-        low, high = row["cpu_us_per_hit_spread"]
-        least, most = row["ratio_spread"]
-        cells = (f"{row['cpu_us_per_hit']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['hits_per_s']:,}")
-        table.add_row(name, *cells, f"{row['ratio']:.2f}", f"{least:.2f} to {most:.2f}")
+        cells = [_cell(row["cpu_us_per_hit"], row["cpu_us_per_hit_spread"]), f"{row['hits_per_s']:,}"]
+        cells += [_cell(row["ratios"][base]["median"], row["ratios"][base]["spread"]) for base in against]
+        table.add_row(name, *cells)
     Console(highlight=False).print(table)
+
+
+def _cell(median: float, spread: Sequence[float]) -> str:
+    return f"{median:.2f}\n({spread[0]:.2f} to {spread[1]:.2f})"
 
 
 def measure_edge(root: Path, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -127,16 +139,18 @@ def measure_edge(root: Path, given: argparse.Namespace) -> dict[str, dict[str, A
         logged = stack.enter_context(nginx("logged", root / "logged"))
         silent = stack.enter_context(nginx("silent", root / "silent", "access_log off;"))
         scripts = {case: case.script(root) for case in CASES}
-        contestants = [Contestant(f"hitstream, {case.name}", ours, case, scripts[case]) for case in CASES]
-        others = {
-            "hitstream as plain Python, returning visitor": plain,
-            NGINX_LOGGED: logged,
-            "nginx empty_gif": silent,
-            "bare uvloop echo": bare,
-        }
-        contestants += [Contestant(name, server, RETURNING, scripts[RETURNING]) for name, server in others.items()]
+        # each of ours stands near what it is compared with: a round lasts half a minute, and machines drift
+        before, behind = (
+            [Contestant(name, server, RETURNING, scripts[RETURNING]) for name, server in some.items()]
+            for some in (
+                {"bare uvloop echo": bare, NGINX_BARE: silent, NGINX_LOGGED: logged},
+                {"hitstream as plain Python, returning visitor": plain},
+            )
+        )
+        cases = [Contestant(f"hitstream, {case.name}", ours, case, scripts[case]) for case in CASES]
+        contestants = [*before, *cases, *behind]
         rounds(contestants, given.rounds, given.seconds, given.connections)
-        return figures(contestants, NGINX_LOGGED)
+        return figures(contestants, EDGE_AGAINST)
 
 
 def measure_kafka(root: Path, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -159,7 +173,7 @@ def measure_kafka(root: Path, given: argparse.Namespace) -> dict[str, dict[str, 
             server = stack.enter_context(make(topic))
             contestants.append(Contestant(server.name, server, RETURNING, script))
         rounds(contestants, given.rounds, given.seconds, given.connections)
-        return figures(contestants, OURS_TO_KAFKA)
+        return figures(contestants, [OURS_TO_KAFKA])
 
 
 def main() -> int:
@@ -180,10 +194,10 @@ def main() -> int:
         root = Path(temporary)
         if given.only != "kafka":
             parts["edge"] = measure_edge(root, given)
-            show("CPU per hit, whole server", parts["edge"], "nginx + log")
+            show("CPU per hit, whole server", parts["edge"], EDGE_AGAINST)
         if given.only != "edge":
             parts["kafka"] = measure_kafka(root, given)
-            show("CPU per hit, until it is in Kafka", parts["kafka"], "ours")
+            show("CPU per hit, until it is in Kafka", parts["kafka"], [OURS_TO_KAFKA])
     if given.only is None:
         nginx_says = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True, check=True).stderr
         print(write_result("edge", parts, {"nginx": nginx_says.strip().rpartition("/")[2]}))

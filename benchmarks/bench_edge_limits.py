@@ -4,8 +4,8 @@
   kernel, for the whole tick), at half of what the collector can do, interleaved. Each connection of wrk pauses at
   random, for whole ms, so some requests come together, and each counts with its whole tick.
 - *Stalls*: the longest handling time in STALL_S seconds at that load, while segments roll and a forwarder deletes them.
-  The machine's own pauses on that core are watched meanwhile (`pauses.py`); what a longest time has beyond the longest
-  pause of its LOOK_S seconds is the collector's own. The bare echo, at the same load, stands beside it.
+  The machine's own pauses on that core are watched meanwhile (`pauses.py`); what a time has beyond those within it is
+  the server's own. The bare echo, at the same load, stands beside it.
 - *Connections*: CPU a hit over nginx's with its log, at 64 and at 4,096 connections, interleaved.
 - *Backlog and memory*: one collector keeps MEMORY_HITS hits that nobody takes away, and its memory is looked at; its
   spool is then filled up to BACKLOG_BYTES with segments written straight, and its CPU a hit is compared with that of a
@@ -27,11 +27,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -39,18 +38,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.edge_requests import RETURNING
-from benchmarks.edge_servers import SERVER_CORE, Server, collector, counts_of, forwarder_of, nginx, timed_echo
-from benchmarks.pauses import longest_ms, paused
+from benchmarks.edge_servers import SERVER_CORE, Server, collector, forwarder_of, nginx, timed_echo, told_by
+from benchmarks.pauses import paused_ms, pauses, watched
 from benchmarks.results_file import write_result
+from benchmarks.server_counts import LOOK_FROM_MS, longest_ms, quantile
 from benchmarks.wrk import CLIENT_CORE, Sample, check_programs, drive
 from infra.journal.segment import SUFFIX, Segment
-from ingest.counters import HANDLING_NS
 
 ROUNDS = 5
 SECONDS = 4.0
 PACED_CONNECTIONS = 256
 STALL_S = 60.0
-LOOK_S = 0.1
 CONNECTIONS_FEW, CONNECTIONS_MANY = 64, 4096
 MEMORY_HITS = 10_000_000
 MEMORY_STEPS = 10
@@ -59,29 +57,14 @@ BACKLOG_BYTES = 8 << 30
 Figures = dict[str, Any]
 
 
-def quantile(counts: Mapping[str, int], share: float) -> float:
-    """Return the handling time in us that `share` of the answers stayed below, linear within its bucket."""
-    buckets = [counts.get(f"handling.{place}", 0) for place in range(len(HANDLING_NS) + 1)]
-    wanted = share * sum(buckets)
-    for place, count in enumerate(buckets[:-1]):
-        if count and wanted <= count:
-            below = HANDLING_NS[place - 1] if place else 0
-            return (below + (HANDLING_NS[place] - below) * wanted / count) / 1000
-        wanted -= count
-    return HANDLING_NS[-1] / 1000
-
-
-def longest(counts: Mapping[str, int]) -> float:
-    """Return the bound in ms of the last bucket that holds an answer."""
-    place = max(place for place in range(len(HANDLING_NS) + 1) if counts.get(f"handling.{place}", 0))
-    return HANDLING_NS[min(place, len(HANDLING_NS) - 1)] / 1e6
-
-
 def counted(server: Server, load: Callable[[], Any]) -> dict[str, int]:
     """Return by how much a server's counters grow under a load."""
-    before = counts_of(server)
+    before = told_by(server).counts
     load()
-    after = counts_of(server)
+    return _growth(before, told_by(server).counts)
+
+
+def _growth(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     return {name: after[name] - before.get(name, 0) for name in after}
 
 
@@ -125,29 +108,6 @@ def _paced(server: Server, script: Path, rates: list[float], seconds: float = SE
     rates.append(drive(server.port, server.pids, script, seconds=seconds, connections=PACED_CONNECTIONS).per_s)
 
 
-class Look(NamedTuple):
-    """What a server counted between two times of `time.monotonic`."""
-
-    from_s: float
-    to_s: float
-    counts: dict[str, int]
-
-
-def looks(server: Server, load: Callable[[], Any]) -> list[Look]:
-    """Look at a server's counters every LOOK_S while a load lasts."""
-    found: list[Look] = []
-    before, from_s = counts_of(server), time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load)
-        while not loading.done():
-            time.sleep(LOOK_S)
-            after, to_s = counts_of(server), time.monotonic()
-            found.append(Look(from_s, to_s, {name: after[name] - before.get(name, 0) for name in after}))
-            before, from_s = after, to_s
-        loading.result()
-    return found
-
-
 def measure_stalls(root: Path) -> Figures:
     """Load for STALL_S while segments come and go, and the bare echo as long."""
     figures: Figures = {"seconds": STALL_S}
@@ -161,19 +121,20 @@ def measure_stalls(root: Path) -> Figures:
     return figures | {"rate": round(rates[1])} | {f"{name}_echo": value for name, value in echo.items()}
 
 
-def _stalls(server: Server, load: Callable[..., None], pauses: Path) -> Figures:
+def _stalls(server: Server, load: Callable[..., None], file: Path) -> Figures:
     load()
-    with paused(SERVER_CORE, pauses):
-        found = looks(server, partial(load, seconds=STALL_S))
-    found = [look for look in found if any(look.counts[name] for name in look.counts if name.startswith("handling."))]
-    counts = {name: sum(look.counts[name] for look in found) for name in found[0].counts}
+    with watched(SERVER_CORE, file):
+        began_s, before = time.monotonic(), told_by(server).counts
+        load(seconds=STALL_S)
+        told = told_by(server)
+    counts, found = _growth(before, told.counts), pauses(file)
+    looks = [look for look in told.looks if look.at_s >= began_s]
+    own_ms = (look.longest_ms - paused_ms(found, look.at_s - look.longest_ms / 1000, look.at_s) for look in looks)
     return {
         "segments": counts["segments"],
-        "longest_ms_at_most": longest(counts),
-        "longest_pause_ms": round(longest_ms(pauses, found[0].from_s, found[-1].to_s), 1),
-        "longest_own_ms_at_most": round(
-            max(longest(look.counts) - longest_ms(pauses, look.from_s, look.to_s) for look in found), 1
-        ),
+        "longest_ms_at_most": longest_ms(counts),
+        "longest_pause_ms": round(max((pause.ms for pause in found), default=0.0), 1),
+        "longest_own_ms_at_most": round(max(own_ms, default=LOOK_FROM_MS), 1),
         "p999_us": round(quantile(counts, 0.999), 1),
     }
 

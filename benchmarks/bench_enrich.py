@@ -62,8 +62,8 @@ class Pass(NamedTuple):
 
 
 @contextmanager
-def clickhouse(root: Path, core: int | str = SERVER_CORE) -> Iterator[Server]:
-    """Run an embedded ClickHouse with its tables, on a core."""
+def clickhouse(root: Path, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[Server]:
+    """Run an embedded ClickHouse with its tables, on cores, the servers' one unless told otherwise."""
     port = free_port()
     environment = child_environment(
         HITSTREAM_DATA_DIR=str(root), HITSTREAM_CLICKHOUSE_PORT=str(port), HITSTREAM_ADMIN_PORT=str(free_port())
@@ -71,7 +71,7 @@ def clickhouse(root: Path, core: int | str = SERVER_CORE) -> Iterator[Server]:
     command = [sys.executable, "-m", "infra.command.main", "clickhouse"]
     with (
         (root / "clickhouse.log").open("wb") as log,
-        process(command, core=core, env=environment, stdout=log, stderr=log) as one,
+        process(command, cores=cores, env=environment, stdout=log, stderr=log) as one,
     ):
         await_answer(port)
         apply_migrations(settings_of(root, port))

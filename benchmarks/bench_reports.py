@@ -11,6 +11,7 @@ keeps the events there, and finds those of an earlier run, which are migrated to
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from infra.report_options import ALL_MODELS, ReportOptions
 from infra.reports import run
 from schemas.settings import child_environment, load
 
+ALL_CORES = tuple(sorted(os.sched_getaffinity(0)))
 SIZES = (1_000_000, 10_000_000, 100_000_000)
 STEPS = ("PageView", "ViewContent", "AddToCart", "Purchase")
 QUERY_S_MAX = 3600.0
@@ -66,7 +68,7 @@ def clickhouse(root: Path) -> Iterator[ClickHouse]:
     )
     command = [sys.executable, "-m", "infra.command.main", "clickhouse"]
     log = root / "clickhouse.log"
-    with log.open("ab") as out, process(command, core=None, env=environment, stdout=out, stderr=out):
+    with log.open("ab") as out, process(command, cores=ALL_CORES, env=environment, stdout=out, stderr=out):
         await_answer(settings.clickhouse_port)
         apply_migrations(settings)
         with open_client(settings) as client:

@@ -12,8 +12,8 @@ days stay in memory, where a live site needs its latest hours. In every round a 
 while the worker is stopped (SIGSTOP); then one side reads it, then the other, in turn. CPU is user and system time of
 the process, until the last row is there. The first round, in which the worker joins and fills its caches, is left out.
 
-Run it as `python -m benchmarks.bench_worker`; it writes `results/worker.json`, and with `--flame` a flame graph of the
-worker in these rounds, `results/worker.svg` (py-spy, which costs the worker some CPU: then no figures are written).
+Run it as `python -m benchmarks.bench_worker`; it writes `results/worker.json`. Where a worker's time goes is drawn by
+`flames.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import argparse
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,7 +39,7 @@ from rich.table import Table
 from benchmarks.bench_enrich import clickhouse, hits_of, write_network_files
 from benchmarks.crowd import crowd
 from benchmarks.edge_servers import SERVER_CORE, make_topic, process
-from benchmarks.results_file import RESULTS, write_result
+from benchmarks.results_file import write_result
 from benchmarks.rivals.getmany import baseline
 from benchmarks.shop import shop_requests
 from benchmarks.shop_world import HOST
@@ -56,7 +55,7 @@ BOUND = 5.0
 WORKER, CLICKHOUSE, BASELINE = "worker", "ClickHouse", "getmany + orjson.loads"
 TOPIC = "hits"
 PARTITIONS = 4
-CLICKHOUSE_CORE = 1  # the baseline has its core for itself, so the worker must too
+CLICKHOUSE_CORES = (1,)  # the baseline has its core for itself, so the worker must too
 LOADED_S_MAX = 120.0
 POLL_S = 0.1
 COUNTED = "SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches"
@@ -179,38 +178,25 @@ def show(figures: dict[str, Any]) -> None:
     )
 
 
-def measure(root: Path, hits: Sequence[bytes], rounds: int, flame: Path | None) -> list[Round]:
+def measure(root: Path, hits: Sequence[bytes], rounds: int) -> list[Round]:
     """Run all rounds; return those that count."""
     with ExitStack() as stack:
         kafka = stack.enter_context(KafkaServer(root / "kafka", ensure_jars(load().cache_dir, print)))
         address = kafka.bootstrap_servers
         make_topic(address, TOPIC, PARTITIONS)
         write_network_files(root)
-        server = stack.enter_context(clickhouse(root, CLICKHOUSE_CORE))
+        server = stack.enter_context(clickhouse(root, CLICKHOUSE_CORES))
         settings = settings_of(root, address, server.port)
         client = stack.enter_context(open_client(settings, exact=True))
         reader = stack.enter_context(baseline(settings, SERVER_CORE))
         pid = stack.enter_context(worker(root))
         bench = Bench(pid, server.pids, reader, client)
         size = len(hits) // (rounds + 1)
-        done = []
-        for number in range(rounds + 1):
-            if flame and number == 1:
-                stack.enter_context(recorded(pid, flame))
-            done.append(bench.round(address, hits[number * size :][:size], worker_first=bool(number % 2)))
+        done = [
+            bench.round(address, hits[number * size :][:size], worker_first=bool(number % 2))
+            for number in range(rounds + 1)
+        ]
         return done[1:]
-
-
-@contextmanager
-def recorded(pid: int, picture: Path) -> Iterator[None]:
-    """Draw a flame graph of what a process does meanwhile."""
-    program = str(Path(sys.executable).with_name("py-spy"))
-    command = [program, "record", "--pid", str(pid), "--rate", "200", "--gil", "--output", str(picture)]
-    with subprocess.Popen([*command, "--duration", "unlimited"], stdout=subprocess.DEVNULL) as recorder:
-        try:
-            yield
-        finally:
-            recorder.send_signal(signal.SIGINT)
 
 
 def main() -> int:
@@ -218,19 +204,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="CPU per event: the worker, and getmany with orjson.loads")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=120_000)
-    parser.add_argument("--flame", action="store_true", help="draw a flame graph instead of writing figures")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         shop = shop_requests(5, int(time.time() * 1000), visitors=given.requests)
         hits = hits_of(islice(crowd(shop), given.requests), root / "shop")
-        flame = RESULTS / "worker.svg" if given.flame else None
-        rounds = measure(root, hits, given.rounds, flame)
+        rounds = measure(root, hits, given.rounds)
     figures = figures_of(rounds, len(hits))
     show(figures)
-    if flame:
-        print(flame)
-        return 0
     print(write_result("worker", figures))
     return 0 if figures["ratio"] <= BOUND else 1
 

@@ -14,18 +14,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 import uvloop
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from benchmarks.server_counts import FILE as COUNTS_FILE
+from benchmarks.server_counts import Account, Told, ask
 from benchmarks.wrk import CLIENT_CORE
 from infra import compiled
 from infra.collection import freeze
@@ -38,11 +39,10 @@ SERVER_CORE = 0
 START_S_MAX = 20.0
 PARTITIONS = 12
 ANSWER_S_MAX = 10.0
-COUNTS = "counts.json"
 FORWARDER_ROOM = {"HITSTREAM_LOG_BYTES_MAX": str(64 << 30)}  # nobody loads what it writes
 
 NGINX_CONF = """
-worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/error.log; user {user};
+worker_processes {workers}; daemon off; pid {root}/nginx.pid; error_log {root}/error.log; user {user};
 events {{ worker_connections 8192; }}
 http {{
   access_log {root}/access.log combined; keepalive_requests 1000000000; tcp_nodelay on;
@@ -56,7 +56,7 @@ http {{
 class Server(NamedTuple):
     """A running server: the processes that count, and when hits that it answered have arrived (None: at once).
 
-    `counts` is the file where the process writes its counters when it is asked to (`counts_of`).
+    `counts` is the file where the process writes its counters when it is asked to (`told_by`).
     """
 
     name: str
@@ -66,25 +66,11 @@ class Server(NamedTuple):
     counts: Path | None = None
 
 
-def counts_of(server: Server) -> dict[str, int]:
-    """Return a collector's or a timed echo's counters as they stand now (`Counters.as_dict`). Raises TimeoutError."""
+def told_by(server: Server) -> Told:
+    """Return what a collector or a timed echo has counted up to now. Raises TimeoutError."""
     if server.counts is None:
         raise AssertionError(f"{server.name} counts nothing")
-    server.counts.unlink(missing_ok=True)
-    os.kill(server.pids[0], signal.SIGUSR1)
-    deadline = time.monotonic() + ANSWER_S_MAX
-    while not server.counts.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{server.name} does not write its counters")
-        time.sleep(0.01)
-    found: dict[str, int] = orjson.loads(server.counts.read_bytes())
-    return found
-
-
-def _write_counts(counters: Counters, path: Path) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(counters.as_dict()))
-    fresh.rename(path)
+    return ask(server.pids[0], server.counts)
 
 
 def free_port() -> int:
@@ -108,11 +94,11 @@ def await_answer(port: int) -> None:
 
 @contextmanager
 def process(
-    command: list[str], *, core: int | str | None = SERVER_CORE, **options: object
+    command: list[str], *, cores: Sequence[int] = (SERVER_CORE,), **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a core or a list ("0,1"; None: all), the servers' unless told otherwise; end all it started."""
-    placed = command if core is None else ["taskset", "-c", str(core), *command]
-    started = subprocess.Popen(placed, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
+    """Run a program on cores, the servers' one unless told otherwise, and end it with all that it started."""
+    pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
+    started = subprocess.Popen(pinned, start_new_session=True, **options)  # type: ignore[call-overload]  # its own
     try:
         yield started
     finally:
@@ -126,14 +112,14 @@ def process(
 
 
 @contextmanager
-def nginx(name: str, root: Path, log: str = "") -> Iterator[Server]:
-    """Run nginx with one worker; `log` is a line of its location."""
+def nginx(name: str, root: Path, log: str = "", *, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[Server]:
+    """Run nginx with a worker per core; `log` is a line of its location."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     root.mkdir()
     port = free_port()
     user = "root" if os.getuid() == 0 else str(os.getuid())
-    (root / "nginx.conf").write_text(NGINX_CONF.format(root=root, port=port, log=log, user=user))
-    with process([program, "-c", str(root / "nginx.conf")], stderr=subprocess.DEVNULL) as parent:
+    (root / "nginx.conf").write_text(NGINX_CONF.format(root=root, port=port, log=log, user=user, workers=len(cores)))
+    with process([program, "-c", str(root / "nginx.conf")], cores=cores, stderr=subprocess.DEVNULL) as parent:
         await_answer(port)
         yield Server(name, port, [parent.pid])
 
@@ -157,7 +143,7 @@ def inherited(name: str, arguments: list[str], *, plain: bool = False, **environ
 def collector(root: Path, *, plain: bool = False, **environment: str) -> Iterator[Server]:
     """Run one collector process on its own spool in `root`; `environment` are settings beside the defaults."""
     with inherited("hitstream", ["collector", str(root)], plain=plain, **environment) as server:
-        yield server._replace(counts=root / COUNTS)
+        yield server._replace(counts=root / COUNTS_FILE)
 
 
 @contextmanager
@@ -172,7 +158,7 @@ def timed_echo(root: Path) -> Iterator[Server]:
     """Run the bare echo with the collector's way of timing: reads of a tick gathered, then answered, then counted."""
     root.mkdir()
     with inherited("bare uvloop echo", ["timed", str(root)]) as server:
-        yield server._replace(counts=root / COUNTS)
+        yield server._replace(counts=root / COUNTS_FILE)
 
 
 @contextmanager
@@ -180,7 +166,7 @@ def forwarder_of(root: Path) -> Iterator[None]:
     """Run the forwarder that takes a collector's hits to local partitions, on the other core."""
     environment = child_environment(HITSTREAM_DATA_DIR=str(root), HITSTREAM_ADMIN_PORT="0", **FORWARDER_ROOM)
     command = [str(Path(sys.executable).with_name("hitstream")), "forward"]
-    with process(command, core=CLIENT_CORE, env=environment, stderr=subprocess.DEVNULL):
+    with process(command, cores=(CLIENT_CORE,), env=environment, stderr=subprocess.DEVNULL):
         yield
 
 
@@ -239,17 +225,21 @@ class Arrived:
     def __init__(self, kafka: str, topic: str) -> None:
         self._topic = topic
         self._consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench"})
-        self._due = self._end()
+        self._due = self.end()
 
     def __call__(self, hits: int) -> bool:
         """Return whether `hits` more than at the last true answer have arrived."""
-        end = self._end()
+        end = self.end()
         if end < self._due + hits:
             return False
         self._due = end
         return True
 
-    def _end(self) -> int:
+    def close(self) -> None:
+        """Give its connections up: it complains when the broker goes first."""
+        self._consumer.close()
+
+    def end(self) -> int:
         """Return how many records the topic has ever had, all partitions together."""
         topics = self._consumer.list_topics(self._topic, timeout=ANSWER_S_MAX).topics
         places = [TopicPartition(self._topic, number) for number in topics[self._topic].partitions]
@@ -337,7 +327,7 @@ async def _echo(sock: socket.socket, counts: Path | None) -> None:
     protocol: Callable[[], asyncio.Protocol] = EchoProtocol
     if counts is not None:
         counters = Counters()
-        loop.add_signal_handler(signal.SIGUSR1, _write_counts, counters, counts)
+        Account(counters, counts)
         protocol = partial(TimedEchoProtocol, TimedEcho(counters))
     server = await loop.create_server(protocol, sock=sock, backlog=4096)
     await stop.wait()
@@ -347,15 +337,14 @@ async def _echo(sock: socket.socket, counts: Path | None) -> None:
 def main() -> int:
     """Be the server that the arguments name: `collector ROOT FD`, `timed ROOT FD` or `echo - FD`."""
     kind, root, handle = sys.argv[1:]
-    counts = Path(root) / COUNTS
+    counts = Path(root) / COUNTS_FILE
     if kind != "collector":
         uvloop.run(_echo(socket.socket(fileno=int(handle)), counts if kind == "timed" else None))
         return 0
 
     def begin(stop: asyncio.Event, counters: Counters) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, _write_counts, counters, counts)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        Account(counters, counts)
 
     settings = load(data_dir=Path(root), collectors=1, spool_bytes_max=64 << 30)
     return run(settings, int(handle), Path(root) / "spool", begin=begin, ready=lambda _: freeze())

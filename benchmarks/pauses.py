@@ -4,12 +4,13 @@ A virtual machine's core is taken away for some ms now and then, whatever runs o
 time says that too. As cyclictest and jHiccup do, a process sleeps STEP_S again and again and notes how much later than
 that it runs; as it has the highest real-time priority, no other process of this machine made it wait.
 
-`python -m benchmarks.pauses CORE` prints a line for each pause of FROM_MS or more, until it is ended.
+`python -m benchmarks.pauses` says READY, then prints a line for each pause of FROM_MS or more, until it is ended.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.edge_servers import process
-
 STEP_S = 0.001
 FROM_MS = 0.5
+START_S_MAX = 10.0
+READY = "ready"
 
 
 class Pause(NamedTuple):
@@ -31,29 +32,41 @@ class Pause(NamedTuple):
 
 
 @contextmanager
-def paused(core: int, file: Path) -> Iterator[None]:
-    """Watch a core; each pause is a line of `file`. Needs the right to real-time priority, as root has."""
-    with (
-        file.open("wb") as output,
-        process([sys.executable, "-m", "benchmarks.pauses"], core=core, stdout=output) as it,
-    ):
-        yield
-        if it.poll() is not None:
-            raise SystemExit(f"the watch over core {core} ended: has this user the right to real-time priority?")
+def watched(core: int, file: Path) -> Iterator[None]:
+    """Watch a core, from when this begins; each pause is a line of `file`. Needs root's right to real-time priority."""
+    command = ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.pauses"]
+    with file.open("wb") as output, subprocess.Popen(command, stdout=output) as watch:
+        try:
+            _wait(watch, file)
+            yield
+        finally:
+            watch.terminate()
 
 
-def longest_ms(file: Path, from_s: float, to_s: float) -> float:
-    """Return the longest pause of which a part lies between two times, 0.0 if there was none."""
-    pauses = (Pause(*map(float, line.split())) for line in file.read_text().splitlines())
-    return max(
-        (pause.ms for pause in pauses if from_s <= pause.ended_s and pause.ended_s - pause.ms / 1e3 <= to_s),
-        default=0.0,
+def _wait(watch: subprocess.Popen[bytes], file: Path) -> None:
+    deadline = time.monotonic() + START_S_MAX
+    while not file.read_text():
+        if watch.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit("a core's pauses cannot be watched: has this user the right to real-time priority (root)?")
+        time.sleep(0.01)
+
+
+def pauses(file: Path) -> list[Pause]:
+    """Return what a watch that is over has found."""
+    return [Pause(*map(float, line.split())) for line in file.read_text().splitlines()[1:]]
+
+
+def paused_ms(found: list[Pause], from_s: float, to_s: float) -> float:
+    """Return how much of the time between two times was paused."""
+    return sum(
+        max(0.0, (min(pause.ended_s, to_s) - max(pause.ended_s - pause.ms / 1000, from_s)) * 1000) for pause in found
     )
 
 
 def main() -> int:
     """Watch the core that this process is bound to."""
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_max(os.SCHED_FIFO)))
+    print(READY, flush=True)
     woken_s = time.monotonic()
     while True:
         due_s = woken_s + STEP_S

@@ -79,10 +79,13 @@ def drive(  # noqa: PLR0913  what to load, how hard, and when it is over
         time.sleep(0.05)
     used = cpu_s(pids) - before
     wall_s = float(match[2]) * (60 if match[3] == "m" else 1)
-    return Sample(hits, used / hits * 1e6, hits / wall_s, _quantile(done.stdout, "50"), _quantile(done.stdout, "99"))
+    return Sample(
+        hits, used / hits * 1e6, hits / wall_s, quantile_ms(done.stdout, "50"), quantile_ms(done.stdout, "99")
+    )
 
 
-def _quantile(text: str, percent: str) -> float:
+def quantile_ms(text: str, percent: str) -> float:
+    """Return a quantile of the answer times that wrk printed. Raises SystemExit when it printed none."""
     match = re.search(rf"^\s*{percent}%\s+([\d.]+)(us|ms|s)\s*$", text, re.MULTILINE)
     if match is None:
         raise SystemExit(f"wrk printed no {percent} % latency:\n{text}")

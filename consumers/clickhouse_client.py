@@ -16,8 +16,9 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -28,6 +29,8 @@ from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.insert import InsertContext
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
 
 from consumers.rows import Columns, JsonRows, Rows
 from schemas.errors import FatalError, RetryError
@@ -35,6 +38,8 @@ from schemas.errors import FatalError, RetryError
 CONNECT_TIMEOUT_S = 10.0
 QUERY_END_POLL_S = 0.2
 ERROR_CHARS_MAX = 300
+STREAM_BYTES = 1 << 20
+JSON_LINES = "JSONCompactEachRow"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # packing costs more than it saves there
 SETTINGS = {"async_insert": 0}
 INSERT_SETTINGS = {
@@ -146,9 +151,7 @@ class ClickHouse:
 
         def send(client: Client) -> None:
             everything = {**settings, **JSON_SETTINGS, "database": self.database}
-            client.raw_insert(
-                table, rows.columns, body, settings=everything, fmt="JSONCompactEachRow", compression=packing
-            )
+            client.raw_insert(table, rows.columns, body, settings=everything, fmt=JSON_LINES, compression=packing)
 
         return send
 
@@ -185,11 +188,26 @@ class ClickHouse:
 
         For many rows: one C call makes all of them from JSON. Raises RetryError or FatalError.
         """
-        answer = self.query_text(sql, "JSONCompactEachRow", parameters)
-        try:
-            return msgspec.json.Decoder(kind).decode_lines(answer)
-        except msgspec.DecodeError as error:  # the server writes an error that comes late behind the rows
-            raise RetryError(f"an answer that breaks off: {error}: {answer[-ERROR_CHARS_MAX:]!r}") from error
+        return _decoded(msgspec.json.Decoder(kind), self.query_text(sql, JSON_LINES, parameters))
+
+    def stream(self, sql: str, parameters: Mapping[str, Any], kind: type[T]) -> Iterator[list[T]]:
+        """Yield the rows of a query as `read` returns them, as they come: STREAM_BYTES of JSON are a list.
+
+        Raises RetryError or FatalError, also behind the first rows.
+        """
+        asked = dict(parameters)
+        answer = cast(
+            "BaseHTTPResponse",  # of IOBase it has what is called here
+            self._call(lambda client: client.raw_stream(sql, asked, settings=self._settings(), fmt=JSON_LINES)),
+        )
+        decoder, rest = msgspec.json.Decoder(kind), b""
+        with closing(answer):
+            while part := self._call(lambda _: answer.read(STREAM_BYTES)):
+                lines, _, rest = (rest + part).rpartition(b"\n")
+                yield _decoded(decoder, lines)
+        if rest:
+            _decoded(decoder, rest)
+            raise RetryError(f"an answer that breaks off: {rest[-ERROR_CHARS_MAX:]!r}")
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Sequence[Any]]:
         """Return the columns of a query by name; none when it has no rows. Raises RetryError or FatalError."""
@@ -262,6 +280,8 @@ class ClickHouse:
             return action(self._connected())
         except ClickHouseError as error:
             raise _sorted_error(error) from error
+        except HTTPError as error:  # an answer that is read as it comes breaks off
+            raise _NoAnswerError(f"{type(error).__name__}: {error}") from error
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error) as error:
             raise FatalError(f"clickhouse-connect cannot send this: {type(error).__name__}: {error}") from error
 
@@ -278,6 +298,13 @@ class ClickHouse:
                     query_limit=0,
                 )
             return self._client
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], lines: bytes) -> list[T]:
+    try:
+        return decoder.decode_lines(lines)
+    except msgspec.DecodeError as error:  # the server writes an error that comes late behind the rows
+        raise RetryError(f"an answer that breaks off: {error}: {lines[-ERROR_CHARS_MAX:]!r}") from error
 
 
 def cluster_settings(timeout_s: float, *, exact: bool) -> dict[str, Any]:

@@ -8,21 +8,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol, TypeVar
-
-import msgspec
 
 from consumers.batch import Batch, Loaded
 from consumers.batch_rules import BatchRules
 from consumers.rows import Rows, batch_columns, event_rows, rejected_columns
-from consumers.session_state import VisitorKey
-from consumers.store import Resume
+from consumers.session_state import VisitorKey, unpacked
+from consumers.store import Place, Resume, SessionRow
 from schemas.errors import FatalError
 from schemas.hit import name_text
 from schemas.session import Session, SessionRule
-from schemas.session_membership import keys_of
 
 VISITORS_PER_QUERY = 2_000  # of at most 90 bytes each: below ClickHouse's max_query_size of 256 KiB
 NAMES_PER_QUERY = 2_000
@@ -40,39 +37,58 @@ FROM batches
 WHERE log_partition = {partition:UInt32} AND topic = {topic:String}
 GROUP BY spool_id"""
 
-# Keys are as schemas.session.event_key writes them.
+# A row is as store.SessionRow, with the session as schemas.session.Session is in JSON, and its keys as
+# schemas.session_membership.event_key writes them.
 _SESSIONS = """
 SELECT
-    site, visitor_id, session_id,
-    toUnixTimestamp64Milli(any(session_start)),
-    toUnixTimestamp64Milli(min(ts)) AS first_ms,
-    toUnixTimestamp64Milli(max(ts)) AS last_ms,
-    min(log_offset) AS opened_at,
-    any(channel),
-    [any(utm_source), any(utm_medium), any(utm_campaign), any(utm_term), any(utm_content), any(click_id),
-     any(click_id_type)],
-    arraySlice(arraySort(groupArrayIf(
-        (log_offset, concat(event_name, '\\0', event_id, if(source = 'server', '\\0server', ''))), event_id != '')),
-        -{ids:Int64}).2,
-    countEqual(
-        groupArrayIf(intDiv(toUnixTimestamp64Milli(ts), 60000), source != 'server'), intDiv(last_ms, 60000))
+    log_partition, site, visitor_id,
+    (
+        session_id,
+        toUnixTimestamp64Milli(any(session_start)),
+        toUnixTimestamp64Milli(min(ts)) AS first_ms,
+        toUnixTimestamp64Milli(max(ts)) AS last_ms,
+        min(log_offset),
+        any(channel),
+        [any(utm_source), any(utm_medium), any(utm_campaign), any(utm_term), any(utm_content), any(click_id),
+         any(click_id_type)],
+        arraySlice(
+            arraySort(
+                (key, offset) -> offset,
+                groupArrayIf(
+                    concat(event_name, '\\0', event_id, if(source = 'server', '\\0server', '')), event_id != ''),
+                groupArrayIf(log_offset, event_id != '')),
+            -{ids:Int64}),
+        countEqual(
+            groupArrayIf(intDiv(toUnixTimestamp64Milli(ts), 60000), source != 'server'), intDiv(last_ms, 60000))
+    )
 FROM events
-WHERE log_partition = {partition:UInt32} AND log_offset < {before:UInt64} AND visitor_id != 0
-  AND """
+WHERE visitor_id != 0 AND """
 
-_ENDED_AFTER = """ts >= fromUnixTimestamp64Milli({since:Int64})
-GROUP BY site, visitor_id, session_id
-HAVING last_ms >= {ended_after:Int64}
-ORDER BY opened_at"""
+# All of several partitions: whoever is not among them has offset 0, before which there is nothing.
+_OF_PARTITIONS = """ts >= fromUnixTimestamp64Milli({since:Int64})
+  AND log_offset < transform(log_partition, {partitions:Array(UInt32)}, {befores:Array(UInt64)}, toUInt64(0))
+GROUP BY site, visitor_id, session_id, log_partition
+HAVING last_ms >= transform(log_partition, {partitions:Array(UInt32)}, {ended_after:Array(Int64)}, toInt64(0))"""
 
-_OF_VISITORS = """(site, visitor_id) IN ({visitors})
-GROUP BY site, visitor_id, session_id
-ORDER BY opened_at"""
+_OF_VISITORS = """log_partition = {partition:UInt32} AND log_offset < {before:UInt64}
+  AND (site, visitor_id) IN ({visitors})
+GROUP BY site, visitor_id, session_id, log_partition"""
 
 _COUNTED = """
 SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches
 WHERE topic = {topic:String} AND log_partition = {partition:UInt32}
   AND batch_first = {first:UInt64} AND batch_last = {last:UInt64}"""
+
+# Any table of ours may be the fullest: the view's targets, and `batches`, get a part from each batch as well.
+_PARTS = """
+SELECT max(parts) FROM
+(
+    SELECT count() AS parts FROM {parts}
+    WHERE active AND database = {database:String} GROUP BY hostName(), table, partition_id
+)"""
+_PARTS_OF_SERVER = "system.parts"
+_PARTS_OF_CLUSTER = "clusterAllReplicas('{cluster}', system.parts)"
+_DATABASE = "SELECT currentDatabase()"  # on a cluster's other hosts it is another one's
 
 _RULES = "SELECT rules FROM batch_rules WHERE name = {name:String}"
 
@@ -110,22 +126,6 @@ _VIEW_READS_LOCAL = "events_local AS events"  # one shard's; infra/cluster_ddl.p
 _COUNT_ANEW = "INSERT INTO session_parts"
 
 
-class SessionRow(msgspec.Struct, array_like=True, gc=False):
-    """One row of `_SESSIONS`."""
-
-    site: str
-    visitor: int
-    id: int
-    start: int
-    first_ts: int
-    last_ts: int
-    opened_at: int
-    channel: str
-    campaign: tuple[str, ...]
-    keys: tuple[str, ...]
-    minute_events: int
-
-
 class Client(Protocol):
     """What the store needs of ClickHouse; `clickhouse_client.ClickHouse` has it."""
 
@@ -135,6 +135,10 @@ class Client(Protocol):
 
     def read(self, sql: str, parameters: dict[str, Any], kind: type[T]) -> list[T]:
         """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
+        ...
+
+    def stream(self, sql: str, parameters: dict[str, Any], kind: type[T]) -> Iterator[list[T]]:
+        """Yield the rows of a query as `read` returns them, some at a time, as they come."""
         ...
 
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
@@ -147,7 +151,7 @@ class Client(Protocol):
 
 
 class ClickHouseStore:
-    """Fills the port `consumers.store.Store` over one client; used by one worker thread.
+    """Fills the port `consumers.store.Store` over one client.
 
     `cluster` is the name of the ClickHouse cluster that has the tables, "" on a single server.
     """
@@ -155,6 +159,10 @@ class ClickHouseStore:
     def __init__(self, client: Client, cluster: str = "") -> None:
         self._client = client
         self._kept: set[str] = set()
+        self._database = ""
+        self.count_parts = _PARTS.replace(
+            "{parts}", _PARTS_OF_CLUSTER.format(cluster=cluster) if cluster else _PARTS_OF_SERVER
+        )
         self._forget = _FORGET_ON_CLUSTER.format(cluster=cluster) if cluster else _FORGET
 
     def resume(self, topic: str, partition: int, before: int) -> Resume:
@@ -168,28 +176,34 @@ class ClickHouseStore:
             max((int(last) for *_, last in rows), default=None),
         )
 
+    def all_sessions(self, places: Sequence[Place]) -> Iterator[SessionRow]:
+        """Yield sessions, whole, as partitions' events before their offsets make them, ids as their rules say."""
+        for ids in sorted({place.rule.event_ids_max for place in places}):
+            group = [place for place in places if place.rule.event_ids_max == ids]
+            sinces = [place.ended_after_ms - max(one.length_ms_max for one in place.rule.every()) for place in group]
+            asked = {
+                "ids": ids,
+                "since": max(min(sinces), 0),
+                "partitions": [place.partition for place in group],
+                "befores": [place.before for place in group],
+                "ended_after": [place.ended_after_ms for place in group],
+            }
+            for rows in self._client.stream(_SESSIONS + _OF_PARTITIONS, asked, SessionRow):
+                yield from rows
+
     def sessions(
-        self,
-        partition: int,
-        before: int,
-        rule: SessionRule,
-        *,
-        ended_after_ms: int | None = None,
-        visitors: Iterable[VisitorKey] = (),
+        self, partition: int, before: int, rule: SessionRule, visitors: Iterable[VisitorKey]
     ) -> list[tuple[VisitorKey, Session]]:
-        """Return sessions, whole, as the partition's events before offset `before` make them, ids as `rule` says."""
+        """Return all sessions of visitors, as the partition's events before offset `before` make them; ids as above."""
         place = {"partition": partition, "before": before, "ids": rule.event_ids_max}
-        if ended_after_ms is not None:
-            since = max(ended_after_ms - max(one.length_ms_max for one in rule.every()), 0)
-            place |= {"since": since, "ended_after": ended_after_ms}
-            return _sessions(self._client.read(_SESSIONS + _ENDED_AFTER, place, SessionRow))
         wanted = sorted(visitors)
         found = []
         for start in range(0, len(wanted), VISITORS_PER_QUERY):
             # Sites passed validation and ids are numbers, so the list cannot carry SQL.
             listed = ",".join(f"('{site}',{visitor})" for site, visitor in wanted[start : start + VISITORS_PER_QUERY])
             sql = _SESSIONS + _OF_VISITORS.replace("{visitors}", listed)
-            found += _sessions(self._client.read(sql, place, SessionRow))
+            rows = self._client.read(sql, place, SessionRow)
+            found += [((row.site, row.visitor), unpacked(bytes(row.packed))) for row in rows]
         return found
 
     def replayed(self, partition: int, before: int, names: AbstractSet[str]) -> set[str]:
@@ -217,6 +231,11 @@ class ClickHouseStore:
         """Return the rules that were kept under a name, None where there are none that this release can read."""
         found = self._client.query(_RULES, {"name": name})
         return BatchRules.from_text(found[0][0]) if found else None
+
+    def parts(self) -> int:
+        """Return how many active parts the fullest partition of a table has, on the host that has most."""
+        self._database = self._database or str(self._client.query(_DATABASE)[0][0])
+        return int(self._client.query(self.count_parts, {"database": self._database})[0][0])
 
     def counted(self, batch: Batch) -> int:
         """Return how many of a batch's records `batches` counts: all of them once the whole batch is loaded."""
@@ -278,23 +297,3 @@ class ClickHouseStore:
     def _present(self, table: str, key: str, batch: Batch) -> list[int]:
         place = {"partition": batch.partition, "first": batch.first, "last": batch.last}
         return [int(row[0]) for row in self._client.query(_PRESENT.format(key=key, table=table), place)]
-
-
-def _sessions(rows: Iterable[SessionRow]) -> list[tuple[VisitorKey, Session]]:
-    """Return sessions by visitor. What is equal among millions is one object: the rest is nearly all they take."""
-    same: dict[Any, Any] = {}
-    found = []
-    for row in rows:
-        session = Session(
-            id=row.id,
-            start=row.start,
-            first_ts=row.start if row.first_ts == row.start else row.first_ts,
-            last_ts=row.last_ts,
-            opened_at=row.opened_at,
-            channel=same.setdefault(row.channel, row.channel),
-            campaign=same.setdefault(row.campaign, row.campaign),
-            event_keys=keys_of(row.keys),
-            minute_events=row.minute_events,
-        )
-        found.append(((same.setdefault(row.site, row.site), row.visitor), session))
-    return found

@@ -1,11 +1,13 @@
 """How far behind a worker is, how long its calls to ClickHouse take, how its caches do; for Prometheus.
 
 - The worker's thread writes plain values, `watch` at most every `WATCH_EVERY_S`; a scrape reads them and asks nobody.
+- `TimedClient` serves several threads.
 - Labels are closed sets: a call's kind, a cache's name.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
@@ -40,10 +42,12 @@ class Progress:
         self.lag_records = 0
         self.batch_age_s = 0.0
         self.partitions = 0
+        self.parts = 0
         self._watched_s = 0.0
 
-    def watch(self, partitions: Iterable[Watched], now_s: float) -> None:
-        """Look again if it is time. What a partition cannot say now keeps the last values."""
+    def watch(self, partitions: Iterable[Watched], now_s: float, parts: int = 0) -> None:
+        """Look again if it is time. What a partition cannot say now keeps the last values. `parts`: see `Gauge`."""
+        self.parts = parts
         if 0 <= now_s - self._watched_s < WATCH_EVERY_S:
             return
         self._watched_s = now_s
@@ -67,6 +71,10 @@ class Client(Protocol):
         """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
         ...
 
+    def stream(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> Iterator[list[_T]]:
+        """Yield the rows of a query as `read` returns them, some at a time, as they come."""
+        ...
+
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
         """Insert rows as one block under a deduplication token."""
         ...
@@ -84,6 +92,7 @@ class TimedClient:
         self.counts = {call: [0] * (len(BUCKETS_S) + 1) for call in CALLS}
         self._client = client
         self._clock_s = clock_s
+        self._guard = threading.Lock()
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
@@ -92,6 +101,14 @@ class TimedClient:
     def read(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> list[_T]:
         """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
         return self._timed("query", lambda: self._client.read(sql, parameters, kind))
+
+    def stream(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> Iterator[list[_T]]:
+        """Yield the rows of a query, some at a time; its time is until the last one, with what is done meanwhile."""
+        began_s = self._clock_s()
+        try:
+            yield from self._client.stream(sql, parameters, kind)
+        finally:
+            self._note("query", self._clock_s() - began_s)
 
     def insert(self, table: str, rows: Rows, *, token: str) -> None:
         """Insert rows as one block under a deduplication token."""
@@ -106,7 +123,10 @@ class TimedClient:
         try:
             return action()
         finally:
-            took_s = self._clock_s() - began_s
+            self._note(call, self._clock_s() - began_s)
+
+    def _note(self, call: str, took_s: float) -> None:
+        with self._guard:
             self.seconds[call] += took_s
             self.counts[call][bisect_left(BUCKETS_S, took_s)] += 1
 
@@ -125,6 +145,7 @@ class ProgressMetrics(Collector):
             ("lag_records", "Records of the assigned partitions that are not loaded yet.", progress.lag_records),
             ("batch_age_seconds", "Age of the oldest batch that is formed or loaded now.", progress.batch_age_s),
             ("partitions", "Partitions assigned.", progress.partitions),
+            ("parts", "Active parts of the fullest partition of a table in ClickHouse.", progress.parts),
         ):
             yield GaugeMetricFamily(f"hitstream_worker_{name}", text, value=value)
         times = HistogramMetricFamily(

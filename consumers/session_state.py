@@ -4,18 +4,46 @@
 - So an event at `ts` needs a look into `events` only when `ts - gap` lies before the horizon; a visitor whose id was
   minted with the hit has no earlier session.
 - Eviction moves the horizon between batches and changes no result: what it takes away is looked up again when needed.
+- What a rebuild reads stays packed, as ClickHouse wrote it, until its visitor is back. Most never are.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
 
-from schemas.session import Session, SessionRule
+import msgspec
+
+from schemas.session import NO_CAMPAIGN, Session, SessionRule
+from schemas.session_membership import keys_of
 
 VisitorKey = tuple[str, int]
-EVICTION_STEP_MS = 3_600_000
-Known = Session | tuple[Session, ...]  # most visitors have one session: bare it takes the least memory
-NOBODY: dict[int, Known] = {}
+EVICTION_STEP_MS: Final = 3_600_000
+Kept = Session | bytes  # bytes: packed
+Known = Kept | tuple[Kept, ...]  # most visitors have one session: bare it takes the least memory
+CAMPAIGNS_CACHED_MAX: Final = 4_096
+NOBODY: Final[dict[int, Known]] = {}
+
+_decoder: Final = msgspec.json.Decoder(Session)
+
+
+def unpacked(packed: bytes) -> Session:
+    """Return a session from its JSON, the list of its values. What many have in common is one object for all."""
+    session: Session = _decoder.decode(packed)
+    session.channel = sys.intern(session.channel)
+    session.campaign = shared(session.campaign) if any(session.campaign) else NO_CAMPAIGN
+    session.event_keys = keys_of(session.event_keys)
+    if session.first_ts == session.start:
+        session.first_ts = session.start
+    return session
+
+
+@lru_cache(CAMPAIGNS_CACHED_MAX)
+def shared(campaign: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same object for equal campaigns."""
+    return campaign
 
 
 class SessionState:
@@ -37,8 +65,16 @@ class SessionState:
     def of(self, key: VisitorKey) -> tuple[Session, ...]:
         """Return the visitor's known sessions."""
         site, visitor = key
-        found = self._sites.get(site, NOBODY).get(visitor, ())
-        return found if isinstance(found, tuple) else (found,)
+        visitors = self._sites.get(site, NOBODY)
+        found = visitors.get(visitor)
+        if found is None:
+            return ()
+        if isinstance(found, Session):
+            return (found,)
+        kept = found if isinstance(found, tuple) else (found,)
+        sessions = tuple(unpacked(one) if isinstance(one, bytes) else one for one in kept)
+        visitors[visitor] = sessions[0] if len(sessions) == 1 else sessions
+        return sessions
 
     def needs_lookup(self, site: str, ts: int) -> bool:
         """Return whether a session that could hold a site's event at `ts` may be missing here."""
@@ -49,6 +85,15 @@ class SessionState:
         site, visitor = key
         visitors = self._sites.setdefault(site, {})
         visitors[visitor] = (*self.of(key), session) if visitor in visitors else session
+
+    def keep(self, site: str, visitor: int, packed: bytes) -> None:
+        """Add a session that a rebuild reads; `packed` is its JSON."""
+        visitors = self._sites.setdefault(site, {})
+        known = visitors.get(visitor)
+        if known is None:
+            visitors[visitor] = packed
+        else:
+            visitors[visitor] = (*known, packed) if isinstance(known, tuple) else (known, packed)
 
     def merge(self, found: Iterable[tuple[VisitorKey, Session]]) -> None:
         """Add sessions read from `events`; what is here already is as new or newer, and stays."""
@@ -64,12 +109,16 @@ class SessionState:
             return
         self.horizon_ms = horizon
         for site, visitors in list(self._sites.items()):
-            lasting = {visitor: kept for visitor in visitors if (kept := self._lasting(site, visitor))}
+            lasting = {visitor: kept for visitor, known in visitors.items() if (kept := self._lasting(known))}
             if lasting:
                 self._sites[site] = lasting
             else:
                 del self._sites[site]
 
-    def _lasting(self, site: str, visitor: int) -> Known:
-        kept = tuple(session for session in self.of((site, visitor)) if session.last_ts >= self.horizon_ms)
-        return kept[0] if len(kept) == 1 else kept
+    def _lasting(self, known: Known) -> Known | None:
+        kept = tuple(one for one in (known if isinstance(known, tuple) else (known,)) if self._lasts(one))
+        return kept if len(kept) > 1 else kept[0] if kept else None
+
+    def _lasts(self, one: Kept) -> bool:
+        session: Session = _decoder.decode(one) if isinstance(one, bytes) else one
+        return session.last_ts >= self.horizon_ms

@@ -14,11 +14,10 @@ from itertools import chain
 from consumers.session_state import SessionState
 from schemas.bot_reason import BotReason
 from schemas.event import Event
-from schemas.session import Aliases, Session, SessionRule
+from schemas.session import NO_CAMPAIGN, Aliases, Session, SessionRule
 from schemas.session_membership import add, belongs, event_key, find, holds, is_too_fast, session_id
 
 SERVER = "server"
-NO_CAMPAIGN = ("",) * 7
 DAY_MS = 86_400_000
 
 

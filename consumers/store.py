@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from consumers.batch import Batch, Loaded
 from consumers.batch_rules import BatchRules
@@ -20,8 +22,28 @@ class Resume(NamedTuple):
     batch_last: int | None
 
 
+class Place(NamedTuple):
+    """A partition before an offset, by a rule; wanted are the sessions that end at or after `ended_after_ms`."""
+
+    partition: int
+    before: int
+    rule: SessionRule
+    ended_after_ms: int
+
+
+class SessionRow(msgspec.Struct, array_like=True, gc=False):
+    """A session as `events` has it: `packed` is its JSON, see schemas.session.Session."""
+
+    partition: int
+    site: str
+    visitor: int
+    packed: msgspec.Raw
+
+
 class Store(Protocol):
     """The tables `events`, `rejected`, `batches` and `batch_rules`, as one partition's worker sees them.
+
+    `load` and `heal` may be called in several threads at once, for different partitions.
 
     Everything raises schemas.errors.RetryError when it may be tried again, FatalError when that cannot help.
     """
@@ -30,20 +52,17 @@ class Store(Protocol):
         """Return the state that the partition's batches before offset `before` left; `batch_last` is of all batches."""
         ...
 
-    def sessions(
-        self,
-        partition: int,
-        before: int,
-        rule: SessionRule,
-        *,
-        ended_after_ms: int | None = None,
-        visitors: Iterable[VisitorKey] = (),
-    ) -> list[tuple[VisitorKey, Session]]:
-        """Return sessions, whole, as the partition's events before offset `before` make them.
+    def all_sessions(self, places: Sequence[Place]) -> Iterator[SessionRow]:
+        """Yield sessions, whole, as partitions' events before their offsets make them; in memory are few at a time.
 
-        With `ended_after_ms` all that end at or after it; otherwise all of the `visitors`. `rule` says how many ids
-        each knows, and how far back one may reach.
+        A place's `rule` says how many ids each knows, and how far back one may reach.
         """
+        ...
+
+    def sessions(
+        self, partition: int, before: int, rule: SessionRule, visitors: Iterable[VisitorKey]
+    ) -> list[tuple[VisitorKey, Session]]:
+        """Return all sessions of visitors, as the partition's events before offset `before` make them; ids as above."""
         ...
 
     def replayed(self, partition: int, before: int, names: AbstractSet[str]) -> set[str]:
@@ -59,6 +78,10 @@ class Store(Protocol):
 
     def rules(self, name: str) -> BatchRules | None:
         """Return the rules that were kept under a name, None where there are none that this release can read."""
+        ...
+
+    def parts(self) -> int:
+        """Return how many active parts the fullest partition of a table has, on the host that has most."""
         ...
 
     def counted(self, batch: Batch) -> int:

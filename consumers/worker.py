@@ -4,7 +4,8 @@
   here without an insert.
 - Whoever is assigned a partition re-forms exactly the registered batch, by the rules it was registered under, and loads
   it under the same token.
-- Registering the next batch acknowledges this one, so it happens only after `load` returned.
+- Registering the next batch acknowledges this one, so it happens only after `load` returned. Meanwhile other partitions
+  are at work, and the next batch gathers.
 - Rejected records go to the dead letter, where there is one, before any row of their batch is inserted.
 - State is rebuilt from `events` and `batches` before the registered batch, never saved.
 - Rules change between two batches only: what was registered under others is loaded by these first. Then the state is
@@ -15,23 +16,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Event as ThreadEvent
 
 import msgspec
 
 from consumers.batch import Batch, Loaded, Prepared
+from consumers.batch_pace import BatchLimits, Gathered, is_due
 from consumers.batch_rules import BatchRules
 from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
 from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
+from consumers.inserts import Inserts
 from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
 from consumers.metrics import WorkerCounters
 from consumers.pipeline import finish, lookups, prepare, replayed_names
+from consumers.pressure import Gauge
 from consumers.progress import Progress
+from consumers.recovery import Found, Recovery, rebuild
 from consumers.rules import Rules
 from consumers.session_state import SessionState
-from consumers.store import Resume, Store
-from schemas.errors import FatalError, RetryError
+from consumers.store import Store
+from schemas.errors import RetryError
 from schemas.session import SessionRule
 
 logger = logging.getLogger(__name__)
@@ -39,7 +45,7 @@ logger = logging.getLogger(__name__)
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 5.0
 IDLE_WAIT_S = 0.05
-CONTRADICTIONS_MAX = 8  # attempts, about 6 s with their pauses
+PAUSE_S = 0.05  # where no batch is due, records are taken some at a time: one by one each would cost more
 
 
 def nothing_to_refresh() -> None:
@@ -55,9 +61,7 @@ class WorkerRules(msgspec.Struct, frozen=True):
     rules: Rules
     session: SessionRule
     session_keep_ms: int
-    batch_rows_max: int
-    batch_bytes_max: int
-    batch_age_s_max: float
+    batch: BatchLimits
     recovery_age_ms_max: int
     networks: Networks = UNKNOWN_NETWORKS
     refresh: Callable[[], None] = nothing_to_refresh
@@ -66,7 +70,8 @@ class WorkerRules(msgspec.Struct, frozen=True):
 class PartitionWorker:
     """One assigned partition: recovers its registered batch, then forms, registers and loads batches.
 
-    `step` does one of these at a time and may be called again after RetryError: what was done is not done twice.
+    `step` does one of these at a time and may be called again after RetryError: what was done is not done twice. Once
+    `found` says where the partition goes on, `take_up` must be called before the next step.
     """
 
     def __init__(  # noqa: PLR0913  its ports and what it goes by
@@ -77,6 +82,8 @@ class PartitionWorker:
         clock_s: Callable[[], float],
         counters: WorkerCounters,
         *,
+        gauge: Gauge,
+        inserts: Inserts,
         dead_letter: DeadLetter | None = None,
     ) -> None:
         self.log = log
@@ -89,7 +96,10 @@ class PartitionWorker:
         self._clock_s = clock_s
         self._counters = counters
         self._dead_letter = dead_letter
-        self._contradictions = 0
+        self._gauge = gauge
+        self._inserts = inserts
+        self.found: Found | None = None
+        self._recovery = Recovery(log, store)
         self._marks: Marks | None = None
         self._state = SessionState(rules.session, rules.session_keep_ms)
         self._before: int | None = None  # the offset that the state and the next batch begin at, once recovered
@@ -101,6 +111,7 @@ class PartitionWorker:
         self._prepared: list[Prepared] | None = None
         self._loaded: Loaded | None = None
         self._buried = False
+        self._insert: Future[float] | None = None
 
     def step(self) -> bool:
         """Do what is next; return whether there was anything. Raises RetryError, FencedError, FatalError."""
@@ -109,12 +120,11 @@ class PartitionWorker:
         if self._batch is None and self._forming is None and self._by.name != self._todays.name:
             self._marks = None
         if self._marks is None:
-            self._recover()
+            self.found = self._recover()
             return True
         if self._batch is None and not self._form():
             return False
-        self._load()
-        return True
+        return self._load()
 
     def go_by(self, rules: WorkerRules) -> None:
         """Go by these rules from the next batch on that is not registered yet."""
@@ -133,86 +143,24 @@ class PartitionWorker:
             return max(self.log.end() - self._records[0].offset, 0), max(now_s - self._since_s, 0.0)
         return max(self.log.end() - self.log.position(), 0), 0.0
 
-    def _recover(self) -> None:
-        """Rebuild the state before the registered batch, and take that batch up again unless it is loaded already."""
-        log, todays = self.log, self._todays
+    def take_up(self, state: SessionState) -> None:
+        """Go on where `found` says, with the sessions from before it."""
+        found = self.found
+        if found is None:
+            raise AssertionError("sessions are read for who found where it goes on")
+        self.found = None
+        self._before, self._by, self._batch = found.before, found.by, found.batch
+        self._state = state
+        self._marks = Marks(found.resume.marks)
+        self._counters.recovered += found.batch is not None
+
+    def _recover(self) -> Found:
+        """Find where to go on: before the registered batch unless it is loaded, and later behind the last one."""
+        todays, rules = self._todays, self._rules
         self._store.keep_rules(todays)
         if self._before is not None:
-            self._rebuild(self._before, todays, self._store.resume(log.topic, log.partition, self._before))
-            return
-        registered = log.registered
-        before = registered.first if registered else 0
-        resume = self._store.resume(log.topic, log.partition, before)
-        end = registered.last if registered else -1
-        if resume.batch_last is not None and resume.batch_last > end:
-            self._check_ours(registered)
-            raise FatalError(
-                f"partition {log.partition} of {log.topic} ends its registered batches at {end}, but ClickHouse holds "
-                f"batches up to {resume.batch_last}: this log is not the one that filled these tables. Restore "
-                "its directory, or point CLICKHOUSE_URL (or the data directory) at an empty database"
-            )
-        batch, by = None, todays
-        if registered:
-            batch = self._reform(registered)
-            if self._store.counted(batch) == len(batch.records):
-                before, batch = batch.last + 1, None
-                resume = self._store.resume(log.topic, log.partition, before)
-            else:
-                by = self._rules_of(registered)
-        self._rebuild(before, by, resume)
-        self._records = []
-        self._batch = batch
-        self._counters.recovered += batch is not None
-
-    def _rebuild(self, before: int, by: BatchRules, resume: Resume) -> None:
-        """Make the state as it was before offset `before`, for what follows and is decided by these rules."""
-        state = SessionState(by.session, self._rules.session_keep_ms, resume.received_at)
-        if before:
-            sessions = self._store.sessions(self.log.partition, before, by.session, ended_after_ms=state.horizon_ms)
-            state.merge(sessions)
-        self._by = by
-        self._before = before
-        self._state = state
-        self._marks = Marks(resume.marks)
-
-    def _rules_of(self, registered: Registered) -> BatchRules:
-        """Return the rules that a batch was registered under."""
-        if registered.rules in ("", self._todays.name):
-            return self._todays
-        found = self._store.rules(registered.rules)
-        if found is None:
-            logger.warning(
-                "partition %d: batch %d..%d was registered under rules %s, which ClickHouse lacks; today's hold",
-                self.log.partition,
-                registered.first,
-                registered.last,
-                registered.rules,
-            )
-        return found or self._todays
-
-    def _check_ours(self, registered: Registered | None) -> None:
-        """Return if the partition is ours: that it went on with another worker is no reason to end this process.
-
-        A repeated registration is refused then (FencedError). Where there is none to repeat, only time tells: the
-        reader will learn of it (RetryError).
-        """
-        if registered:
-            self.log.register(registered)
-            return
-        self._contradictions += 1
-        if self._contradictions < CONTRADICTIONS_MAX:
-            raise RetryError("ClickHouse holds batches of it, the log registered none")
-
-    def _reform(self, registered: Registered) -> Batch:
-        """Read the registered batch again; what an attempt that ended in RetryError had read is not read twice."""
-        log, records = self.log, self._records
-        while log.position() <= registered.last and log.position() < log.end():
-            fresh = log.fetch(self._rules.batch_rows_max, self._rules.batch_bytes_max, registered.last)
-            if not fresh and log.position() <= registered.last:
-                raise RetryError(f"records {log.position()}..{registered.last} do not come yet")
-            records += fresh
-        first, last, at_ms, _ = registered
-        return Batch(log.topic, log.partition, first, last, at_ms, records)
+            return self._recovery.again(todays, self._before)
+        return self._recovery.find(todays, rules.batch.rows_max, rules.batch.bytes_max)
 
     def _form(self) -> bool:
         """Gather records; when they are enough or old enough, register them as the next batch.
@@ -230,24 +178,25 @@ class PartitionWorker:
         return True
 
     def _gather(self) -> bool:
-        """Fetch what there is; return whether it makes a batch."""
-        rules = self._rules
+        """Fetch what there is; return whether it makes a batch. While one is being loaded it makes none."""
+        limits = self._rules.batch
         now_s = self._clock_s()
-        room = rules.batch_rows_max - len(self._records)
-        fresh = self.log.fetch(room, max(rules.batch_bytes_max - self._bytes, 1))
+        room, bytes_room = limits.rows_max - len(self._records), limits.bytes_max - self._bytes
+        fresh = self.log.fetch(room, bytes_room) if room > 0 and bytes_room > 0 else ()
         if not self._records:
             if not fresh:
                 return False
             self._since_s = now_s
         self._records += fresh
         self._bytes += sum(len(record.value) for record in fresh)
-        full = len(self._records) >= rules.batch_rows_max or self._bytes >= rules.batch_bytes_max
-        return full or now_s - self._since_s >= rules.batch_age_s_max
+        gathered = Gathered(len(self._records), self._bytes, now_s - self._since_s)
+        return self._insert is None and is_due(gathered, self._gauge.read(now_s), limits)
 
     def _now_ms(self) -> int:
         return int(self._clock_s() * 1000)
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        """Do the next of a batch's steps, up to its being loaded; return False while ClickHouse is at it."""
         batch, marks = self._batch, self._marks
         if batch is None or marks is None:
             raise AssertionError("a batch is loaded after it was formed, with its partition's marks")
@@ -258,20 +207,29 @@ class PartitionWorker:
             wanted = lookups(self._prepared, self._state)
             if wanted:
                 self._counters.lookups += len(wanted)
-                self._state.merge(self._store.sessions(batch.partition, batch.first, self._by.session, visitors=wanted))
+                self._state.merge(self._store.sessions(batch.partition, batch.first, self._by.session, wanted))
             names = replayed_names(self._prepared)
             present = self._store.replayed(batch.partition, batch.first, names) if names else set()
             self._loaded = finish(self._prepared, self._state, present)
         if self._dead_letter and self._loaded.rejected and not self._buried:
             self._dead_letter.put(letters(batch, self._loaded.rejected))
             self._buried = True
-        old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
-        load = self._store.heal if old else self._store.load
-        load(batch, self._loaded)
+        if self._insert is None:
+            old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
+            load = self._store.heal if old else self._store.load
+            self._insert = self._inserts.start(load, batch, self._loaded)
+            if self._insert is None:
+                return False
+        if not self._insert.done():
+            self._gather()
+            return False
+        insert, self._insert = self._insert, None
+        self._gauge.note(self.log.partition, insert.result(), self._clock_s())
         self._counters.count(batch, self._loaded)
         self._batch = self._prepared = self._loaded = None
         self._buried = False
         self._before = batch.last + 1
+        return True
 
 
 class Worker:
@@ -285,6 +243,7 @@ class Worker:
         clock_s: Callable[[], float],
         counters: WorkerCounters | None = None,
         *,
+        inserts: Inserts | None = None,
         dead_letter: DeadLetter | None = None,
     ) -> None:
         self.counters = counters or WorkerCounters()
@@ -293,17 +252,22 @@ class Worker:
         self._store = store
         self._rules = self._todays = rules
         self._clock_s = clock_s
+        self._gauge = Gauge(store)
+        self._inserts = inserts or Inserts()
         self._dead_letter = dead_letter
         self._partitions: dict[int, PartitionWorker] = {}
+        self._turn = 0
 
     def run(self, stop: ThreadEvent) -> None:
         """Work until `stop` is set. Raises FatalError when trying again cannot help."""
         try:
             while not stop.is_set():
-                if not self.step():
+                if not self.step() and not self._inserts.wait(IDLE_WAIT_S):
                     self._reader.wait(IDLE_WAIT_S)
-                self.progress.watch(self._partitions.values(), self._clock_s())
+                    stop.wait(PAUSE_S)
+                self.progress.watch(self._partitions.values(), self._clock_s(), self._gauge.parts)
         finally:
+            self._inserts.close()
             self._reader.close()
 
     def go_by(self, rules: WorkerRules) -> None:
@@ -322,23 +286,57 @@ class Worker:
             for worker in self._partitions.values():
                 worker.go_by(todays)
         busy = False
-        for worker in self._assigned():
+        for worker in self._in_turn(self._assigned()):
             now_s = self._clock_s()
-            if worker.over or now_s < worker.retry_at_s:
+            if worker.over or now_s < worker.retry_at_s or (worker.found and not worker.log.over):
                 continue
             try:
                 busy = worker.step() or busy
                 worker.backoff_s = BACKOFF_S_MIN
             except RetryError as error:
-                self.counters.retries += 1
-                worker.retry_at_s = now_s + worker.backoff_s
-                worker.backoff_s = min(worker.backoff_s * 2, BACKOFF_S_MAX)
-                logger.warning("partition %d: %s; again in %.2f s", worker.log.partition, error, worker.backoff_s)
+                self._put_off(worker, now_s, error)
             except FencedError as error:
                 self.counters.fenced += 1
                 worker.over = True  # kept, so that nobody starts on this assignment again: its position has moved
                 logger.warning("partition %d is no longer ours: %s", worker.log.partition, error)
+        self._read_sessions()
         return busy
+
+    def _in_turn(self, workers: list[PartitionWorker]) -> list[PartitionWorker]:
+        """Return them in the order of this step: where ClickHouse takes few batches, each is the first at times."""
+        if self._gauge.known() < self._rules.batch.parts_max:
+            return workers
+        self._turn += 1
+        first = self._turn % max(len(workers), 1)
+        return workers[first:] + workers[:first]
+
+    def _read_sessions(self) -> None:
+        """Give the partitions that found where they go on their sessions, read with one query."""
+        now_s = self._clock_s()
+        found = {
+            worker.log.partition: (worker, worker.found)
+            for worker in self._partitions.values()
+            if worker.found and not worker.over and now_s >= worker.retry_at_s
+        }
+        if not found:
+            return
+        try:
+            states = rebuild(self._store, [one for _, one in found.values()], self._rules.session_keep_ms)
+        except RetryError as error:
+            for worker, _ in found.values():
+                self._put_off(worker, now_s, error)
+            return
+        for partition, (worker, _) in found.items():
+            worker.take_up(states[partition])
+        count = sum(map(len, states.values()))
+        logger.info("sessions of %d visitors in %d partitions read again", count, len(states))
+
+    def _put_off(self, worker: PartitionWorker, now_s: float, error: RetryError) -> None:
+        """Let a partition try again later, and later each time."""
+        self.counters.retries += 1
+        worker.retry_at_s = now_s + worker.backoff_s
+        worker.backoff_s = min(worker.backoff_s * 2, BACKOFF_S_MAX)
+        logger.warning("partition %d: %s; again in %.2f s", worker.log.partition, error, worker.retry_at_s - now_s)
 
     def _assigned(self) -> list[PartitionWorker]:
         """Return a worker per assigned partition; an assignment that is over takes its state with it."""
@@ -349,6 +347,13 @@ class Worker:
         for key, log in current.items():
             if key not in self._partitions:
                 self._partitions[key] = PartitionWorker(
-                    log, self._store, self._rules, self._clock_s, self.counters, dead_letter=self._dead_letter
+                    log,
+                    self._store,
+                    self._rules,
+                    self._clock_s,
+                    self.counters,
+                    gauge=self._gauge,
+                    inserts=self._inserts,
+                    dead_letter=self._dead_letter,
                 )
         return list(self._partitions.values())

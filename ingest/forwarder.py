@@ -10,6 +10,8 @@
   under its lock; its totals are kept; then its directory goes.
 - Memory is bounded by one round, `batch_bytes_max` shared by the spools that have hits; the log full means waiting
   here, and the spool is the buffer.
+- A round costs the log a batch a partition, however few hits are in it. So under load rounds begin `linger_s` apart,
+  which is what a hit waits here at most; hits that come one by one do not wait for company.
 """
 
 from __future__ import annotations
@@ -36,8 +38,7 @@ from schemas.settings import KIB, Settings
 
 logger = logging.getLogger(__name__)
 
-POLL_S_MIN = 0.004  # a round costs about 0.2 ms: hits that come one by one wait this long for company
-POLL_S_MAX = 0.02
+POLL_S = 0.02  # how often spools are looked at in which nothing stands; it costs about 0.2 ms
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 5.0
 SHARE_BYTES_MIN = 16 * KIB
@@ -97,8 +98,9 @@ class _Spool:
 class Forwarder:
     """Moves hits from the spools below `data_dir` to `writer`, about `batch_bytes_max` bytes a round.
 
-    With `disk` the cursors are on disk before the segments behind them go. A collector is asked whether it has ended
-    every `dead_check_s`. `run` does it all; `open`, `step` and `close` are its parts.
+    With `disk` the cursors are on disk before the segments behind them go. Behind a round that found hits, but no
+    backlog, the next begins `linger_s` later. A collector is asked whether it has ended every `dead_check_s`. `run`
+    does it all; `open`, `step` and `close` are its parts.
     """
 
     def __init__(  # noqa: PLR0913  all but two have defaults
@@ -107,6 +109,7 @@ class Forwarder:
         writer: LogWriter,
         *,
         batch_bytes_max: int,
+        linger_s: float = 0.0,
         disk: bool = False,
         dead_check_s: float = 0.2,
         clock_s: Callable[[], float] = time.monotonic,
@@ -117,6 +120,7 @@ class Forwarder:
         self._data_dir = data_dir
         self._writer = writer
         self._batch_bytes_max = batch_bytes_max
+        self._linger_s = linger_s
         self._disk = disk
         self._dead_check_s = dead_check_s
         self._clock_s = clock_s
@@ -133,15 +137,21 @@ class Forwarder:
     def from_settings(cls, settings: Settings, writer: LogWriter) -> Forwarder:
         """Return the forwarder of `settings.data_dir`. A small log is filled in small steps."""
         batch_bytes_max = min(settings.forward_batch_bytes_max, max(settings.log_bytes_max // 16, SHARE_BYTES_MIN))
-        return cls(settings.data_dir, writer, batch_bytes_max=batch_bytes_max, disk=settings.sync == "disk")
+        return cls(
+            settings.data_dir,
+            writer,
+            batch_bytes_max=batch_bytes_max,
+            linger_s=settings.forward_linger_s,
+            disk=settings.sync == "disk",
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until `stop` is set, finish the round, close. Raises FatalError when trying again cannot help."""
         watching = asyncio.create_task(self._watch_lag())
         try:
             await self.open()
-            pause_s = POLL_S_MIN
             while not stop.is_set():
+                began_s = self._clock_s()
                 try:
                     taken = await self.step()
                 except RetryError as error:
@@ -150,14 +160,18 @@ class Forwarder:
                     logger.warning("%s; again in %.2f s", error, pause_s)
                 else:
                     self.counters.backoff_s = 0.0
-                    if taken >= self._batch_bytes_max // 2:
-                        continue
-                    pause_s = POLL_S_MIN if taken else min(max(2 * pause_s, POLL_S_MIN), POLL_S_MAX)
+                    pause_s = self._pause_s(taken, self._clock_s() - began_s)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause_s)
         finally:
             watching.cancel()
             await self.close()
+
+    def _pause_s(self, taken: int, took_s: float) -> float:
+        """Return how long to wait behind a round: not at all where it met a backlog."""
+        if not taken:
+            return POLL_S
+        return 0.0 if taken >= self._batch_bytes_max // 2 else max(self._linger_s - took_s, 0.0)
 
     async def open(self, lock_wait_s: float = 10.0) -> None:
         """Take the spool directory, after a dying predecessor, and the cursors. Raises FatalError."""
@@ -165,7 +179,7 @@ class Forwarder:
         while not self._lock.acquire():
             if time.monotonic() >= deadline_s:
                 raise FatalError(f"{self._data_dir}: another forwarder runs here; there must be one")
-            await asyncio.sleep(POLL_S_MAX)
+            await asyncio.sleep(POLL_S)
         self._cursors = Cursors(self._data_dir, disk=self._disk)
 
     async def close(self) -> None:

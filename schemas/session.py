@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
+
+NO_CAMPAIGN: tuple[str, ...] = ("",) * 7  # of no fixed length: compiled, those are values without identity
+EventKeys = tuple[str, ...] | dict[str, None]
 
 
 class Aliases(NamedTuple):
@@ -37,8 +40,8 @@ class SessionRule(msgspec.Struct, frozen=True):
         return [self, *self.sites.values()]
 
 
-class Session(msgspec.Struct, gc=False):
-    """One session of a visitor on a site.
+class Session(msgspec.Struct, gc=False, array_like=True):
+    """One session of a visitor on a site. As JSON it is a list of its values in this order.
 
     `opened_at` is the opener's log offset, which orders a partition's sessions by their opening. `campaign` is the
     opener's set of utm values and click id. `event_keys` holds those of the last events with an id, oldest first.
@@ -52,5 +55,5 @@ class Session(msgspec.Struct, gc=False):
     opened_at: int
     channel: str
     campaign: tuple[str, ...]
-    event_keys: Collection[str] = ()
+    event_keys: EventKeys = ()
     minute_events: int = 0

@@ -6,11 +6,11 @@ look-up, against event time; nothing ever "ends" by a clock or a batch boundary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from hashlib import blake2b
 from struct import Struct
 
-from schemas.session import Session, SessionRule
+from schemas.session import EventKeys, Session, SessionRule
 
 NAME = Struct("<QQQ")
 MINUTE_MS = 60_000
@@ -82,7 +82,7 @@ def add(session: Session, ts: int, key: str, rule: SessionRule, *, is_server: bo
         session.event_keys = _with_key(session.event_keys, key, rule.event_ids_max)
 
 
-def _with_key(keys: Collection[str], key: str, keys_max: int) -> Collection[str]:
+def _with_key(keys: EventKeys, key: str, keys_max: int) -> EventKeys:
     """Return the last `keys_max` keys, oldest first, with one more: a tuple of a few, the same dict of many."""
     if len(keys) < min(IDS_IN_TUPLE_MAX, keys_max):
         return (*keys, key)
@@ -93,7 +93,7 @@ def _with_key(keys: Collection[str], key: str, keys_max: int) -> Collection[str]
     return many
 
 
-def keys_of(keys: tuple[str, ...]) -> Collection[str]:
+def keys_of(keys: EventKeys) -> EventKeys:
     """Return keys as a session has them."""
     return keys if len(keys) <= IDS_IN_TUPLE_MAX else dict.fromkeys(keys)
 

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
 from contextvars import ContextVar
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -26,30 +25,17 @@ from pydantic_settings import (
 )
 
 from schemas.pattern import compiled
+from schemas.settings_error import SettingsError, got, unusable
 from schemas.site import DEFAULT_SITE, RETENTION_DAYS_MAX, Site, misfits, site_id
-from schemas.toml_lines import line_of
 from schemas.topics import HITS
 
 Network = IPv4Network | IPv6Network
 SiteId = Annotated[str, AfterValidator(site_id)]
-KEY_ITSELF = "[key]"  # pydantic's word for a table's key as the place of an error
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-
 _file: ContextVar[Path | None] = ContextVar("file", default=None)
-
-
-class SettingsError(Exception):
-    """The settings cannot be used; the message names each wrong one and where it came from.
-
-    `problems` are the same without the place.
-    """
-
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.problems = problems or (message,)
 
 
 class Settings(BaseSettings):
@@ -114,6 +100,7 @@ class Settings(BaseSettings):
     group_bytes_max: int = Field(default=64 * KIB, ge=4 * KIB, description="Bytes per group commit.")
     hit_bytes_max: int = Field(default=256 * KIB, ge=4 * KIB, description="Largest hit that is kept.")
     forward_batch_bytes_max: int = Field(default=4 * MIB, ge=64 * KIB, description="Bytes the forwarder moves at once.")
+    forward_linger_s: float = Field(default=0.1, ge=0, le=10, description="A hit waits so long for more to go with it.")
 
     # limits of the public port
     target_bytes_max: int = Field(default=8 * KIB, ge=256, description="Longer request targets get 414.")
@@ -164,7 +151,22 @@ class Settings(BaseSettings):
     # the worker
     batch_rows_max: int = Field(default=20_000, ge=1, le=500_000, description="Records per batch of one partition.")
     batch_bytes_max: int = Field(default=16 * MIB, ge=256 * KIB, description="Bytes per batch of one partition.")
-    batch_age_s_max: float = Field(default=1.0, gt=0, description="A smaller batch is loaded after this time.")
+    batch_age_s_max: float = Field(
+        default=2.0, gt=0, description="A smaller batch is loaded after this time; sooner where ClickHouse has time."
+    )
+    batch_age_s_min: float = Field(
+        default=0.25,
+        ge=0,
+        description="A batch that is not full gathers so long, at most `batch_age_s_max`.",
+    )
+    parts_max: int = Field(
+        default=600,
+        ge=1,
+        description="From so many parts in a partition of a ClickHouse table on, batches wait for merges.",
+    )
+    inserts_at_once_max: int = Field(
+        default=2, ge=1, le=64, description="Batches that a worker loads at a time; on a cluster it is one."
+    )
     recovery_age_s_max: float = Field(
         default=1800.0,
         gt=0,
@@ -360,7 +362,7 @@ def load(file: Path | None = None, /, **overrides: Any) -> Settings:  # noqa: AN
             misfits(settings.sites, settings.default_site, settings.session_gap_s, settings.session_length_s_max)
         )
     except ValidationError as error:
-        wrong = [(item["loc"], item["msg"] + _got(item["loc"], item["input"])) for item in error.errors()]
+        wrong = [(item["loc"], item["msg"] + got(item["loc"], item["input"])) for item in error.errors()]
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SettingsError(f"{path}: line {line}: it is not written in UTF-8 ({error.reason})") from None
@@ -369,25 +371,8 @@ def load(file: Path | None = None, /, **overrides: Any) -> Settings:  # noqa: AN
     finally:
         _file.reset(token)
     if wrong:
-        text = path.read_text() if path.is_file() else ""
-        places = [[part for part in loc if part != KEY_ITSELF] for loc, _ in wrong]
-        said = [message.removeprefix("Value error, ") for _, message in wrong]
-        problems = [f"{'.'.join(map(str, place))}: {why}" for place, why in zip(places, said, strict=True)]
-        lines = [_where(text, place) + problem for place, problem in zip(places, problems, strict=True)]
-        where = f"settings cannot be used, see HITSTREAM_* variables and {path}"
-        raise SettingsError("\n  ".join([f"{where}:", *lines]), problems)
+        raise unusable(path, wrong)
     return settings
-
-
-def _where(text: str, loc: Sequence[str | int]) -> str:
-    line = line_of(text, loc)
-    return f"line {line}: " if line else ""
-
-
-def _got(loc: Sequence[str | int], value: object) -> str:
-    """Return the refused value in words, unless it is a secret or may hold some."""
-    secret = any(word in str(part) for part in loc for word in ("password", "key"))
-    return f" (got {value!r})" if isinstance(value, (str, int, float)) and not secret else ""
 
 
 def child_environment(**extra: str) -> dict[str, str]:

@@ -35,7 +35,8 @@ def main() -> None:
     app = web.Application()
     app.router.add_get("/p.gif", pixel)
     app.cleanup_ctx.append(running)
-    web.run_app(app, host="127.0.0.1", port=int(os.environ["RIVAL_PORT"]), access_log=None, print=None)
+    port = int(os.environ["RIVAL_PORT"])
+    web.run_app(app, host="127.0.0.1", port=port, reuse_port=True, access_log=None, print=None)
 
 
 if __name__ == "__main__":

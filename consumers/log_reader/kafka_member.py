@@ -236,9 +236,11 @@ class GroupMember:
             if not hungry:
                 return
             fetched = await self._getmany(list(hungry), timeout_s, RECORDS_AHEAD_MAX)
-            for tp, records in fetched.items():
-                if not hungry[tp].over:
-                    hungry[tp].put(Taken(records_of(records), await self._consumer.position(tp)))
+            for tp, log in hungry.items():
+                if tp not in fetched:
+                    log.note_empty()
+                elif not log.over:
+                    log.put(Taken(records_of(fetched[tp]), await self._consumer.position(tp)))
 
     async def _getmany(self, partitions: list[TopicPartition], timeout_s: float, records_max: int) -> dict[Any, Any]:
         """Return what is fetched. Raises FencedError and FatalError.

@@ -62,6 +62,7 @@ class KafkaPartitionLog:
         self.end_known = end_known
         self.hungry_since_s = 0.0
         self.asked_at_s = 0.0
+        self._was_empty = False
         self._member = member
         self._topic = topic
         self._partition = partition
@@ -121,6 +122,7 @@ class KafkaPartitionLog:
 
     def put(self, taken: Taken) -> None:
         """Keep records that came while the worker waited."""
+        self._was_empty = False
         self._ahead.extend(taken.records)
         self._position = taken.position
 
@@ -138,7 +140,14 @@ class KafkaPartitionLog:
         if self.over:
             raise FencedError(f"partition {self._partition} of {self._topic} was given to another assignment")
 
+    def note_empty(self) -> None:
+        """Take note that a wait for all partitions' records brought none: the next `fetch` need not ask. Any thread."""
+        self._was_empty = True
+
     def _refill(self, records_max: int) -> bool:
+        if self._was_empty:
+            self._was_empty = False
+            return False
         self.put(self._member.take(self, min(records_max, RECORDS_AHEAD_MAX)))
         return bool(self._ahead)
 

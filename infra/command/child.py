@@ -23,7 +23,8 @@ from infra.command.logs import configure
 from infra.command.run_file import run_directory
 from infra.command.settings_watch import SettingsWatch, SettingsWatchMetrics
 from schemas.errors import FatalError, RetryError
-from schemas.settings import Settings, SettingsError, load
+from schemas.settings import Settings, load
+from schemas.settings_error import SettingsError
 
 log = logging.getLogger("hitstream.child")
 
@@ -133,6 +134,7 @@ def _forwarder(_: argparse.Namespace, name: str, settings: Settings, life: Life)
 
 def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life) -> int:
     from consumers.clickhouse_store import ClickHouseStore
+    from consumers.inserts import Inserts
     from consumers.metrics import WorkerCounters, WorkerMetrics
     from consumers.network_files import NetworkFileMetrics
     from consumers.progress import ProgressMetrics, TimedClient
@@ -153,7 +155,9 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
         why_not.append(keeps)
         timed = TimedClient(client)
         store = ClickHouseStore(timed, settings.clickhouse_cluster)
-        worker = Worker(reader, store, rules, time.time, counters, dead_letter=dead_letter)
+        # A cluster takes one quorum insert at a time into a table of a shard.
+        inserts = Inserts(1 if settings.clickhouse_cluster else settings.inserts_at_once_max)
+        worker = Worker(reader, store, rules, time.time, counters, inserts=inserts, dead_letter=dead_letter)
         REGISTRY.register(ProgressMetrics(worker.progress, timed))
         REGISTRY.register(NetworkFileMetrics(files))
 

@@ -21,7 +21,8 @@ from infra.command.sockets import listening
 from ingest.cookieless import date_of
 from ingest.salt_file import SaltError, SaltFile
 from schemas.errors import FatalError
-from schemas.settings import GIB, Settings, SettingsError, config_file, in_environment, load
+from schemas.settings import GIB, Settings, config_file, in_environment, load
+from schemas.settings_error import SettingsError
 
 PYTHON_LEAST = (3, 11)
 FREE_BYTES_LEAST = 2 * GIB

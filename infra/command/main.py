@@ -14,7 +14,8 @@ from infra.command import rejected_command, report_command, salt_command, site_c
 from infra.command.errors import UserError, cause
 from infra.command.logs import silence_libraries
 from schemas.errors import FatalError, RetryError
-from schemas.settings import SettingsError, load
+from schemas.settings import load
+from schemas.settings_error import SettingsError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

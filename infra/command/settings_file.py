@@ -25,7 +25,8 @@ from tomlkit.items import Item, Table, Whitespace
 
 from infra.command.errors import UserError
 from infra.journal.files import OsFiles
-from schemas.settings import SettingsError, config_file, in_environment, load
+from schemas.settings import config_file, in_environment, load
+from schemas.settings_error import SettingsError
 
 MODE_OF_NEW = 0o600
 

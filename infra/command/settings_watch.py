@@ -21,7 +21,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from schemas.errors import FatalError, RetryError
-from schemas.settings import Settings, SettingsError, config_file, load
+from schemas.settings import Settings, config_file, load
+from schemas.settings_error import SettingsError
 from schemas.site import Site
 
 LOOK_S = 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from consumers.batch_pace import BatchLimits
 from consumers.enrich.network import UNKNOWN_NETWORKS
 from consumers.network_files import NetworkFiles
 from consumers.rules import Enrichment, Rules
@@ -35,9 +36,13 @@ def worker_rules(settings: Settings, files: NetworkFiles | None = None) -> Worke
         rules=Rules(limits, domains, enrichment),
         session=_session_rule(settings),
         session_keep_ms=settings.session_cache_horizon_s * 1000,
-        batch_rows_max=settings.batch_rows_max,
-        batch_bytes_max=settings.batch_bytes_max,
-        batch_age_s_max=settings.batch_age_s_max,
+        batch=BatchLimits(
+            rows_max=settings.batch_rows_max,
+            bytes_max=settings.batch_bytes_max,
+            age_s_min=settings.batch_age_s_min,
+            age_s_max=settings.batch_age_s_max,
+            parts_max=settings.parts_max,
+        ),
         recovery_age_ms_max=int(settings.recovery_age_s_max * 1000),
         networks=files.networks if files else UNKNOWN_NETWORKS,
         refresh=files.refresh if files else nothing_to_refresh,

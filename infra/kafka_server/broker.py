@@ -37,7 +37,7 @@ class KafkaServer:
     `heap_mib` MiB of Java heap. `users` (name to password) opens a second listener, `sasl_servers`, that wants SASL
     PLAIN, over TLS where there is a `certificate`: a PEM file with the key (PKCS #8) and its chain. `overrides` are
     lines of server.properties. `tied`: start it from the main thread. `short_lived`: it starts with half
-    the CPU, and takes more for what it does for long.
+    the CPU, and takes more for what it does for long. `profiled`: a sampling profiler can walk its stacks.
     """
 
     def __init__(  # noqa: PLR0913  all but two have defaults
@@ -52,6 +52,7 @@ class KafkaServer:
         overrides: Mapping[str, str] | None = None,
         tied: bool = False,
         short_lived: bool = False,
+        profiled: bool = False,
     ) -> None:
         self.directory = directory
         self.log_path = directory / "server.log"
@@ -65,6 +66,7 @@ class KafkaServer:
         self._overrides = dict(overrides or {})
         self._tied = tied
         self._short_lived = short_lived
+        self._profiled = profiled
 
     @property
     def bootstrap_servers(self) -> str:
@@ -165,6 +167,8 @@ class KafkaServer:
         options = [f"-Xmx{self._heap_mib}m", f"-Dlog4j2.configurationFile={logging}", "-Djava.awt.headless=true"]
         if short_lived:
             options.append("-XX:TieredStopAtLevel=1")  # the second compiler pays off after minutes
+        if self._profiled:
+            options.append("-XX:+PreserveFramePointer")
         return ["java", *options, "-cp", f"{self._jars}/*", main, *arguments]
 
     def _format(self, properties: Path) -> None:

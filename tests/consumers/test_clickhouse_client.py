@@ -5,8 +5,11 @@ import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv6Address
+from unittest.mock import Mock
 
+import msgspec
 import pytest
+import urllib3
 
 from consumers.batch import Batch
 from consumers.clickhouse_client import ClickHouse
@@ -176,6 +179,52 @@ def test_parameters_columns_and_formats(client):
     assert client.query_text("SELECT {a:UInt8} AS x", "JSONEachRow", {"a": 7}) == b'{"x":7}\n'
     assert client.query("SELECT count() FROM numbers(500000)") == [(500_000,)]
     assert len(client.query("SELECT number FROM numbers(200000)")) == 200_000
+
+
+class Numbered(msgspec.Struct, array_like=True):
+    number: int
+    text: str
+
+
+def test_rows_that_are_streamed_are_all_rows_in_parts(client):
+    asked = "SELECT number, repeat('x', 40) FROM numbers({rows:UInt64})"
+    parts = list(client.stream(asked, {"rows": 100_000}, Numbered))
+    assert [row.number for part in parts for row in part] == list(range(100_000))
+    assert max(map(len, parts)) < 40_000
+    assert list(client.stream(asked, {"rows": 0}, Numbered)) == []
+    with pytest.raises(FatalError, match="60"):
+        next(client.stream("SELECT * FROM nope", {}, Numbered))
+
+
+def test_a_stream_that_meets_an_error_late_says_so_and_the_client_goes_on(client):
+    sql = "SELECT number, toString(throwIf(number = 900000)) FROM numbers(1000000)"
+    parts = client.stream(sql, {}, Numbered)
+    assert 0 < len(next(parts)) < 900_000
+    with pytest.raises(RetryError):
+        list(parts)
+    assert client.query("SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("rest", [b'[3,"c', b""])
+def test_a_stream_that_is_cut_is_to_be_tried_again(rest):
+    lines = b'[1,"a"]\n[2,"b"]\n' + rest
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with server.accept()[0] as one:
+                one.recv(65_536)
+                one.sendall(head + f"{len(lines):x}\r\n".encode() + lines + b"\r\n")
+
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        cut = ClickHouse(url, timeout_s=5)
+        cut._client = Mock()  # the real one would ask for the server's version first
+        cut._client.raw_stream = lambda *_, **__: urllib3.request("POST", url, preload_content=False)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(RetryError):
+            list(cut.stream("SELECT 1", {}, Numbered))
+        thread.join()
 
 
 def test_an_empty_insert_sends_nothing(client):

@@ -12,8 +12,8 @@ from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.pipeline import finish, prepare
 from consumers.rules import Rules
-from consumers.session_state import SessionState
-from consumers.store import Resume
+from consumers.session_state import SessionState, unpacked
+from consumers.store import Place, Resume
 from schemas.hit import name_text
 from schemas.limits import Limits
 from schemas.session import SessionRule
@@ -81,16 +81,35 @@ def test_real_and_simulated_answer_the_same(client):
         assert sorted(answers[0].marks) == sorted(answers[1].marks)
         assert answers[0][1:] == answers[1][1:]
         newest = answers[0].received_at
-        for which in (
-            {"ended_after_ms": 0},
-            {"ended_after_ms": newest - DAY_MS},
-            {"visitors": [("shop", 1), ("shop", 3), ("blog", 1)]},
+        for asked in (
+            lambda store, before=before: everything(store, [Place(5, before, RULE, 0)]),
+            lambda store, before=before, newest=newest: everything(store, [Place(5, before, RULE, newest - DAY_MS)]),
+            lambda store, before=before: store.sessions(5, before, RULE, [("shop", 1), ("shop", 3), ("blog", 1)]),
         ):
-            ours, theirs = (dict_of(store.sessions(5, before, RULE, **which)) for store in (real, simulated))
+            ours, theirs = (dict_of(asked(store)) for store in (real, simulated))
             assert ours == theirs
             assert bool(ours) == bool(before)
     assert real.resume("hits", 6, LAST) == real.resume("other", 5, LAST)._replace(received_at=0) == Resume([], 0, None)
-    assert real.sessions(6, LAST, RULE, ended_after_ms=0) == []
+    assert everything(real, [Place(6, LAST, RULE, 0)]) == everything(real, []) == []
+
+
+def test_each_of_several_partitions_is_read_to_its_own_offset_and_by_its_own_rule(client):
+    stores = [ClickHouseStore(client), ClickHouseStore(SimulatedClickHouse())]
+    for partition in (5, 6, 7):
+        for batch, loaded in loaded_batches(count=4, seed=partition):
+            for store in stores:
+                store.load(batch._replace(partition=partition), loaded)
+    other = SessionRule(event_ids_max=1, sites={"slow": SessionRule(length_ms_max=9 * DAY_MS)})
+    newest = stores[0].resume("hits", 5, 30).received_at
+    places = [Place(5, 30, RULE, newest - 12 * HOUR_MS), Place(7, LAST, RULE, 0), Place(6, 45, other, 0)]
+    for store in stores:
+        found = [dict_of(everything(store, [place])) for place in places]
+        assert 0 < len(found[0]) < len(dict_of(everything(store, [places[0]._replace(ended_after_ms=0)])))
+        together = {5: [], 6: [], 7: []}
+        for row in store.all_sessions(places):
+            together[row.partition].append(row)
+        assert [dict_of(unpacked_rows(together[place.partition])) for place in places] == found
+    assert [max(len(keys) for _, keys in each.values()) for each in found[1:]] == [RULE.event_ids_max, 1]
 
 
 def test_real_and_simulated_know_the_same_replays(client):
@@ -110,6 +129,14 @@ def test_real_and_simulated_know_the_same_replays(client):
         assert store.replayed(6, 14, names) == store.replayed(5, 14, {name_text(9, 1)}) == set()
 
 
+def everything(store, places):
+    return unpacked_rows(store.all_sessions(places))
+
+
+def unpacked_rows(rows):
+    return [((row.site, row.visitor), unpacked(bytes(row.packed))) for row in rows]
+
+
 def dict_of(found):
     return {(key, session.id): (session, list(session.event_keys)) for key, session in found}
 
@@ -126,7 +153,7 @@ def test_sessions_come_back_as_the_worker_had_them(client):
     for visitor in (1, 2, 3):
         key = ("shop", visitor)
         found = [(key, session) for session in state.of(key)]
-        assert dict_of(store.sessions(5, LAST, RULE, visitors=[key])) == dict_of(found)
+        assert dict_of(store.sessions(5, LAST, RULE, [key])) == dict_of(found)
 
 
 def test_a_batch_is_there_once_however_often_it_is_loaded(client):

@@ -10,6 +10,7 @@ from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, hit, records
 
 from consumers.batch import Batch
+from consumers.batch_pace import BatchLimits
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.dead_letter import RAW_BYTES_MAX, Letter, letters, record_name
 from consumers.deduplicate import Marks
@@ -29,9 +30,7 @@ RULES = WorkerRules(
     rules=Rules(Limits(), {}),
     session=SESSION,
     session_keep_ms=0,
-    batch_rows_max=2,
-    batch_bytes_max=1 << 20,
-    batch_age_s_max=0.1,
+    batch=BatchLimits(rows_max=2, bytes_max=1 << 20, age_s_min=0.1, age_s_max=0.1),
     recovery_age_ms_max=1_800_000,
 )
 WRONG = {"v": "wrong"}

@@ -3,8 +3,11 @@
 import pytest
 
 from consumers.batch import Batch
+from consumers.batch_pace import BatchLimits
+from consumers.inserts import Inserts
 from consumers.log_reader.port import FencedError, Record, Registered
 from consumers.metrics import WorkerCounters
+from consumers.pressure import Gauge
 from consumers.progress import WATCH_EVERY_S, Progress, ProgressMetrics, TimedClient
 from consumers.worker import PartitionWorker, WorkerRules
 from schemas.errors import RetryError
@@ -72,8 +75,9 @@ class Log:
     ],
 )
 def test_a_partition_counts_what_is_not_loaded(registered, recovered, batch, records, expected):
-    rules = WorkerRules(None, SessionRule(), 1000, 10, 1000, 1.0, 1000)
-    worker = PartitionWorker(Log(registered), None, rules, lambda: 100.0, WorkerCounters())
+    rules = WorkerRules(None, SessionRule(), 1000, BatchLimits(10, 1000, 1.0), 1000)
+    own = {"gauge": Gauge(None), "inserts": Inserts()}
+    worker = PartitionWorker(Log(registered), None, rules, lambda: 100.0, WorkerCounters(), **own)
     worker._before = 10 if recovered else None
     worker._batch, worker._records, worker._since_s = batch, records, 98.0
     assert worker.unloaded(100.0) == expected

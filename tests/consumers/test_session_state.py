@@ -1,9 +1,11 @@
 """The cache of sessions knows what it does not know."""
 
+import msgspec
 from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS
 
-from consumers.session_state import EVICTION_STEP_MS, SessionState
-from schemas.session import Session, SessionRule
+from consumers.session_state import EVICTION_STEP_MS, SessionState, unpacked
+from schemas.session import NO_CAMPAIGN, Session, SessionRule
+from schemas.session_membership import keys_of
 
 RULE = SessionRule()
 KEY = ("shop", 7)
@@ -71,3 +73,43 @@ def test_every_site_is_looked_up_by_its_own_gap_and_kept_for_the_longest():
     at = state.horizon_ms + RULE.gap_ms
     assert (state.needs_lookup("shop", at), state.needs_lookup("slow", at)) == (False, True)
     assert not state.needs_lookup("slow", state.horizon_ms + DAY_MS)
+
+
+def packed(made):
+    return msgspec.json.encode(made)
+
+
+def test_a_packed_session_is_what_was_packed():
+    campaign = ("google", "cpc", "spring", "", "", "Cj0", "gclid")
+    for keys in ((), ("PageView\0a", "Purchase\0b\0server"), tuple(f"PageView\0{number}" for number in range(40))):
+        made = Session(1 << 63, BASE_MS, BASE_MS - 1, BASE_MS + 1, 9, "Paid Search", campaign, keys, 3)
+        back = unpacked(packed(made))
+        assert (back.event_keys, list(back.event_keys)) == (keys_of(keys), list(keys))
+        assert msgspec.structs.replace(back, event_keys=keys) == made
+    untagged = msgspec.structs.replace(session(), campaign=("",) * 7)
+    assert unpacked(packed(untagged)).campaign is NO_CAMPAIGN
+
+
+def test_what_a_rebuild_read_is_found_and_changes_stay():
+    state = SessionState(RULE, KEEP)
+    state.keep(*KEY, packed(session(1)))
+    state.keep("shop", 8, packed(session(2)))
+    state.keep(*KEY, packed(session(3)))
+    state.keep(*KEY, packed(session(4)))
+    assert len(state) == 2
+    assert [found.id for found in state.of(KEY)] == [1, 3, 4]
+    state.of(KEY)[1].last_ts += 7
+    assert state.of(KEY)[1].last_ts == BASE_MS + 7
+    state.open(("shop", 8), session(5))
+    assert [found.id for found in state.of(("shop", 8))] == [2, 5]
+
+
+def test_what_a_rebuild_read_leaves_as_all_else_does():
+    state = SessionState(RULE, KEEP)
+    state.keep(*KEY, packed(session(1, BASE_MS)))
+    state.keep(*KEY, packed(session(2, BASE_MS + HOUR_MS)))
+    state.keep("shop", 8, packed(session(3, BASE_MS)))
+    state.keep("blog", 8, packed(session(4, BASE_MS)))
+    state.evict(BASE_MS + KEEP + HOUR_MS)
+    assert len(state) == 1
+    assert [found.id for found in state.of(KEY)] == [2]

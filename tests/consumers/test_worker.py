@@ -9,8 +9,9 @@ from support.worker_box import RULES, Box, Log, Store, hits, raise_next
 
 from consumers.log_reader.port import FencedError, Registered
 from consumers.metrics import WorkerCounters, WorkerMetrics
+from consumers.recovery import CONTRADICTIONS_MAX
 from consumers.rules import Rules
-from consumers.worker import CONTRADICTIONS_MAX, Worker
+from consumers.worker import Worker
 from schemas.errors import FatalError, RetryError
 from schemas.limits import Limits
 

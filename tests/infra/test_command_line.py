@@ -28,7 +28,8 @@ from infra.command.worker_rules import worker_rules
 from infra.journal.frame import encode
 from infra.journal.local_log import log_root, partition_directory, partitions_file
 from infra.journal.writer import JournalWriter
-from schemas.settings import Settings, SettingsError, load
+from schemas.settings import Settings, load
+from schemas.settings_error import SettingsError
 
 ROOT = Path(__file__).parents[2]
 

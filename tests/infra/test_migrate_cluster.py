@@ -13,7 +13,8 @@ from consumers.clickhouse_store import ClickHouseStore
 from infra.cluster_ddl import WINDOW_S, clustered, everywhere
 from infra.migrate import _TABLE, DIRECTORY, migrate, read, set_durability
 from schemas.errors import FatalError
-from schemas.settings import SettingsError, load
+from schemas.settings import load
+from schemas.settings_error import SettingsError
 
 PATH = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 WINDOW = f"replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = {WINDOW_S}"
@@ -127,6 +128,7 @@ def test_the_engine_takes_every_statement_and_the_views_hold_over_distributed_ta
     assert "FROM one_db.events_local AS events WHERE visitor_id != 0 GROUP" in found["view"]  # what the store edits
     assert found["subquery"]["global"] == "6"  # as cluster_settings asks for
     assert "Code: 288" in found["subquery"]["deny"]
+    assert found["store"] == {cluster: {"parts": 1, "sessions": 1} for cluster in ("one", "two")}
 
 
 class Cluster:

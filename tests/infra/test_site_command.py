@@ -15,7 +15,8 @@ from infra.command.main import app
 from infra.command.settings_file import edit
 from infra.command.sites import add
 from schemas.server_key import key_id, matches
-from schemas.settings import SettingsError, load
+from schemas.settings import load
+from schemas.settings_error import SettingsError
 from schemas.site import Site
 
 FILE = """# our box

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 
 import pytest
 from support.forwarder_box import PARTITIONS, Box
@@ -185,6 +186,38 @@ def test_run_forwards_until_it_is_stopped_and_closes(tmp_path):
     box.close()
 
 
+def test_rounds_under_load_begin_the_linger_apart_so_that_runs_are_longer(tmp_path):
+    linger_s = 0.05
+    box = Box(tmp_path, linger_s=linger_s)
+    spool = box.spool("aa")
+    began_s = time.monotonic()
+    asyncio.run(box.run_until(lambda: box.forwarder.counters.rounds >= 5, lambda: spool.append(2)))
+    took_s = time.monotonic() - began_s
+    assert box.forwarder.counters.rounds <= took_s / linger_s + 2
+    assert box.forwarder.counters.hits >= 3 * box.forwarder.counters.rounds, "a round takes what several brought"
+    done = len(box.accepted())
+    assert box.accepted() == [("aa", seq) for seq in range(done)]
+    box.close()
+
+
+@pytest.mark.parametrize("hits", [1, 2000])
+def test_neither_a_lone_hit_nor_a_backlog_waits_for_company(tmp_path, hits):
+    box = Box(tmp_path, linger_s=3600.0, batch_bytes_max=16 * KIB)
+    box.spool("aa", segment_bytes=1 << 20)
+    box.spools["aa"].append(hits)
+    asyncio.run(box.run_until(lambda: len(box.accepted()) == hits))
+    assert box.forwarder.counters.rounds == pytest.approx(hits * 80 / (16 * KIB), abs=2)
+    box.close()
+
+
+def test_a_stop_is_heard_amid_a_backlog(tmp_path):
+    box = Box(tmp_path, batch_bytes_max=16 * KIB)
+    box.spool("aa", segment_bytes=1 << 20).append(2000)
+    asyncio.run(box.run_until(lambda: box.forwarder.counters.rounds))
+    assert 0 < box.forwarder.counters.hits < 2000
+    box.close()
+
+
 def test_from_settings_into_the_local_log_with_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
@@ -194,6 +227,7 @@ def test_from_settings_into_the_local_log_with_disk(tmp_path, monkeypatch):
     log = LocalLogWriter.open(settings)
     forwarder = Forwarder.from_settings(settings, log)
     assert forwarder._batch_bytes_max == 64 * KIB
+    assert forwarder._linger_s == settings.forward_linger_s > 0
 
     async def forward():
         await forwarder.open()

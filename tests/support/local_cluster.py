@@ -12,6 +12,8 @@ from pathlib import Path
 
 import chdb
 
+from consumers import clickhouse_store
+from consumers.clickhouse_store import ClickHouseStore
 from infra.cluster_ddl import WINDOW_S, clustered
 from infra.migrate import DIRECTORY, read
 
@@ -68,6 +70,7 @@ def main(directory):
         found[cluster] = {"rows": counts, "events": events}
     found["view"] = query("SELECT as_select FROM system.tables WHERE name = 'session_parts_mv' AND database = 'one_db'")
     found["subquery"] = subquery(query)
+    found["store"] = {cluster: of_the_store(query, cluster) for cluster in ("one", "two")}
     engine.close()
     print(json.dumps(found))
 
@@ -84,6 +87,16 @@ def subquery(query):
     except RuntimeError as error:
         answers["deny"] = str(error)
     return answers
+
+
+def of_the_store(query, cluster):
+    """What a worker's store gets there: parts of the fullest partition, and a partition's sessions."""
+    query(f"USE {cluster}_db")
+    parts = query(ClickHouseStore(None, cluster).count_parts.replace("{database:String}", f"'{cluster}_db'"))
+    text = clickhouse_store._SESSIONS + clickhouse_store._OF_PARTITIONS
+    place = {"ids": "9", "since": "0", "partitions": "[3]", "befores": "[9]", "ended_after": "[1]"}
+    sessions = query(re.sub(r"\{(\w+):[\w()]+\}", lambda match: place[match[1]], text))
+    return {"parts": int(parts), "sessions": sessions.count("\n") + 1}
 
 
 if __name__ == "__main__":

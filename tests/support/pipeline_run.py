@@ -7,9 +7,11 @@ from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, DAY_MS, records
 
 from consumers.batch import Batch
+from consumers.batch_rules import BatchRules
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.pipeline import finish, lookups, prepare
+from consumers.recovery import Found, rebuild
 from consumers.rules import Rules
 from consumers.session_state import SessionState
 from schemas.limits import Limits
@@ -39,7 +41,7 @@ class Run:
         wanted = lookups(prepared, self.state)
         if wanted:
             self.looked_up += len(wanted)
-            self.state.merge(self.store.sessions(0, batch.first, self.state.rule, visitors=wanted))
+            self.state.merge(self.store.sessions(0, batch.first, self.state.rule, wanted))
         loaded = finish(prepared, self.state)
         self.store.load(batch, loaded)
         return loaded
@@ -47,8 +49,8 @@ class Run:
     def _rebuild(self, before):
         resume = self.store.resume("hits", 0, before)
         self.marks = Marks(resume.marks)
-        self.state = SessionState(self.state.rule, self._keep_ms, resume.received_at)
-        self.state.merge(self.store.sessions(0, before, self.state.rule, ended_after_ms=self.state.horizon_ms))
+        found = Found(0, before, BatchRules.of(RULES, self.state.rule), resume)
+        self.state = rebuild(self.store, [found], self._keep_ms)[0]
 
     def rows(self):
         """The rows of all tables, without what says which batch they came in."""

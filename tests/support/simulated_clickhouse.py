@@ -73,6 +73,7 @@ class SimulatedClickHouse:
     def __init__(self, window: int = WINDOW) -> None:
         names = ("events", "rejected", "batches", "session_parts", "batch_rules")
         self.tables = {name: Table(window) for name in names}
+        self.parts = 1
 
     def rows(self, table: str) -> list[Row]:
         """Return a table's rows."""
@@ -113,6 +114,8 @@ class SimulatedClickHouse:
             sql._VIEW: lambda _: [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)],
             sql._COUNTED: self._counted,
             sql._RULES: self._rules,
+            sql._DATABASE: lambda _: [("simulated",)],
+            sql._PARTS.replace("{parts}", sql._PARTS_OF_SERVER): lambda _: [(self.parts,)],
         }
         if text in answers:
             return answers[text](given)
@@ -125,7 +128,13 @@ class SimulatedClickHouse:
 
     def read(self, text: str, parameters: dict[str, Any], kind: Any) -> list[Any]:
         """Answer the store's own query for sessions, in rows of a kind."""
-        return [msgspec.convert(row, kind) for row in self._sessions(text.removeprefix(sql._SESSIONS), parameters)]
+        found = self._sessions(text.removeprefix(sql._SESSIONS), parameters)
+        return [msgspec.json.decode(msgspec.json.encode(row), type=kind) for row in found]
+
+    def stream(self, text: str, parameters: dict[str, Any], kind: Any) -> Iterator[list[Any]]:
+        """Answer as `read` does, a row at a time."""
+        for row in self.read(text, parameters, kind):
+            yield [row]
 
     def command(self, text: str) -> None:
         """Do what the store commands: delete some sessions, and count them anew from `events`."""
@@ -172,40 +181,43 @@ class SimulatedClickHouse:
             found.append((spool, len(before), seq, newest, max(row["batch_last"] for row in rows)))
         return found
 
-    def _events(self, given: dict[str, Any]) -> list[Row]:
-        here = [row for row in self.rows("events") if row["log_partition"] == given["partition"]]
-        return [row for row in here if row["log_offset"] < given["before"]]
+    def _events(self, befores: dict[int, int]) -> list[Row]:
+        """Return the partitions' events before their offsets."""
+        return [row for row in self.rows("events") if row["log_offset"] < befores.get(row["log_partition"], 0)]
 
     def _replayed(self, text: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         names = {(int(spool, 16), int(seq)) for spool, seq in _REPLAYED_NAME.findall(text)}
         texts = {f"{spool:016x}:{seq}" for spool, seq in names}
         return [
             (row["spool_id"], row["spool_seq"], row["replay_of"])
-            for row in self._events(given)
+            for row in self._events({given["partition"]: given["before"]})
             if row["replay_of"] in texts or (row["spool_id"], row["spool_seq"]) in names
         ]
 
     def _sessions(self, condition: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
-        rows = [row for row in self._events(given) if row["visitor_id"]]
-        ended_after = given.get("ended_after", 0)
-        if condition == sql._ENDED_AFTER:
+        ended_after: dict[int, int] = {}
+        if condition == sql._OF_PARTITIONS:
+            ended_after = dict(zip(given["partitions"], given["ended_after"], strict=True))
+            rows = self._events(dict(zip(given["partitions"], given["befores"], strict=True)))
             rows = [row for row in rows if row["ts"] >= given["since"]]
         else:
             wanted = {(site, int(visitor)) for site, visitor in _VISITOR.findall(condition)}
+            rows = self._events({given["partition"]: given["before"]})
             rows = [row for row in rows if (row["site"], row["visitor_id"]) in wanted]
         groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
         for row in sorted(rows, key=lambda row: row["log_offset"]):
-            groups[row["site"], row["visitor_id"], row["session_id"]].append(row)
-        found = [_session(key, group, given["ids"]) for key, group in groups.items()]
-        return [row for row in found if row[5] >= ended_after]
+            if row["visitor_id"]:
+                groups[row["log_partition"], row["site"], row["visitor_id"], row["session_id"]].append(row)
+        found = [(*key[:3], _session(key[3], group, given["ids"])) for key, group in groups.items()]
+        return [row for row in found if row[3][3] >= ended_after.get(row[0], 0)]
 
 
-def _session(key: tuple[Any, ...], rows: list[Row], ids: int) -> tuple[Any, ...]:
+def _session(ident: int, rows: list[Row], ids: int) -> tuple[Any, ...]:
     first, latest = rows[0], max(row["ts"] for row in rows) // 60_000
     names = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id", "click_id_type")
     keys = [event_key(row["event_name"], row["event_id"], is_server=row["source"] == "server") for row in rows]
     return (
-        *key,
+        ident,
         first["session_start"],
         min(row["ts"] for row in rows),
         max(row["ts"] for row in rows),

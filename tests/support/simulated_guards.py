@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import count
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,17 +18,17 @@ from support.simulated_edge import SimulatedCollector, SimulatedForwarder
 from support.simulated_log import SimulatedLog, SimulatedWriter
 from support.simulated_traffic import Rejected
 
-from consumers import clickhouse_store, sessionize, worker
+from consumers import clickhouse_store, session_state, sessionize, worker
 from consumers.batch import Loaded, Prepared
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.log_reader.port import Registered
 from consumers.pipeline import finish
 from consumers.session_state import SessionState
-from consumers.store import Resume
+from consumers.store import Place, Resume, SessionRow
 from infra.journal.reader import Chunk, JournalReader
 from ingest import forwarder
 from schemas.hit import KEY_END, KEY_START
-from schemas.session import SessionRule
+from schemas.session import Session
 from schemas.session_membership import event_key, find
 
 
@@ -97,23 +96,24 @@ def expiry_by_batch(patch: pytest.MonkeyPatch) -> None:
 
 def rebuild_cut_by_row_time(patch: pytest.MonkeyPatch) -> None:
     """Sessions are rebuilt from recent rows only, instead of from all rows of recent sessions."""
-    query = clickhouse_store.ClickHouseStore.sessions
+    query = ClickHouseStore.all_sessions
 
-    def cut(store: ClickHouseStore, partition: int, before: int, rule: SessionRule, **which: Any) -> Any:
-        return query(store, partition, before, msgspec.structs.replace(rule, length_ms_max=0), **which)
+    def cut(store: ClickHouseStore, places: Sequence[Place]) -> Iterator[SessionRow]:
+        short = [place._replace(rule=msgspec.structs.replace(place.rule, length_ms_max=0)) for place in places]
+        return query(store, short)
 
-    patch.setattr(ClickHouseStore, "sessions", cut)
+    patch.setattr(ClickHouseStore, "all_sessions", cut)
 
 
 def minutes_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A rebuilt session does not know how many events its latest minute had."""
-    sessions = ClickHouseStore.sessions
+    unpacked = session_state.unpacked
 
-    def forgetting(store: ClickHouseStore, *place: Any, **which: Any) -> Any:
-        found = sessions(store, *place, **which)
-        return [(key, msgspec.structs.replace(session, minute_events=1)) for key, session in found]
+    def forgetting(packed: bytes) -> Session:
+        return msgspec.structs.replace(unpacked(packed), minute_events=1)
 
-    patch.setattr(ClickHouseStore, "sessions", forgetting)
+    patch.setattr(session_state, "unpacked", forgetting)
+    patch.setattr(clickhouse_store, "unpacked", forgetting)
 
 
 def session_id_drawn(patch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,9 @@ from consumers.log_reader.kafka_member import GroupMember
 from consumers.log_reader.kafka_partition import KafkaPartitionLog
 from consumers.log_reader.kafka_place import Committed, Place
 from consumers.log_reader.port import FencedError, Registered
+from consumers.recovery import Recovery
 from consumers.rules import Rules
+from consumers.session_state import SessionState
 from consumers.worker import PartitionWorker
 from ingest import forwarder
 from schemas.limits import Limits
@@ -162,15 +164,15 @@ def places_are_remembered(patch: pytest.MonkeyPatch) -> None:
 
 def state_outlives_its_assignment(patch: pytest.MonkeyPatch) -> None:
     """A worker that gets a partition again goes on with the marks and sessions it had."""
-    recover = PartitionWorker._recover
+    take_up = PartitionWorker.take_up
     known: dict[tuple[int, int], tuple[Any, Any]] = {}
 
-    def recovered(self: PartitionWorker) -> None:
-        recover(self)
+    def taken_up(self: PartitionWorker, state: SessionState) -> None:
+        take_up(self, state)
         key = id(self._store), self.log.partition
         self._marks, self._state = known.setdefault(key, (self._marks, self._state))
 
-    patch.setattr(PartitionWorker, "_recover", recovered)
+    patch.setattr(PartitionWorker, "take_up", taken_up)
 
 
 def two_batches_in_flight(patch: pytest.MonkeyPatch) -> None:
@@ -190,7 +192,7 @@ def going_on_after_a_time_out(patch: pytest.MonkeyPatch) -> None:
 
 def todays_rules(patch: pytest.MonkeyPatch) -> None:
     """A batch that is formed again is judged by the settings of the worker that does it."""
-    patch.setattr(PartitionWorker, "_rules_of", lambda self, _: self._todays)
+    patch.setattr(Recovery, "_rules_of", lambda _self, _registered, todays: todays)
 
 
 def _on_kafka(

@@ -7,7 +7,7 @@ in memory. Who acts when is round robin, or drawn.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle, groupby
 from pathlib import Path
@@ -22,6 +22,7 @@ from support.simulated_hits import BASE_MS, MINUTE_MS
 from support.simulated_log import SimulatedLog
 
 from consumers.batch import Batch
+from consumers.batch_pace import BatchLimits
 from consumers.batch_rules import BatchRules
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
@@ -41,9 +42,7 @@ RULES = WorkerRules(
     rules=Rules(Limits(), {}),
     session=SessionRule(event_ids_max=4, events_per_minute_max=2),
     session_keep_ms=0,
-    batch_rows_max=3,
-    batch_bytes_max=1 << 20,
-    batch_age_s_max=0.5,
+    batch=BatchLimits(rows_max=3, bytes_max=1 << 20, age_s_min=0.5, age_s_max=0.5),
     recovery_age_ms_max=30 * MINUTE_MS,
 )
 TWO_PARTITIONS = partial(SimulatedLog, 2)
@@ -70,6 +69,11 @@ class SimulatedClient:
     def read(self, text: str, parameters: dict[str, Any], kind: Any) -> list[Any]:
         self._chaos.point("query", retry=True)
         return self._clickhouse.read(text, parameters, kind)
+
+    def stream(self, text: str, parameters: dict[str, Any], kind: Any) -> Iterator[list[Any]]:
+        self._chaos.point("query", retry=True)
+        yield from self._clickhouse.stream(text, parameters, kind)
+        self._chaos.point("rows", retry=True)
 
     def command(self, text: str) -> None:
         self._chaos.point("command", retry=True)

@@ -3,6 +3,7 @@
 from support.simulated_clickhouse import SimulatedClickHouse
 from support.simulated_hits import BASE_MS, HOUR_MS, hit, records
 
+from consumers.batch_pace import BatchLimits
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.rules import Rules
 from consumers.worker import Worker, WorkerRules
@@ -13,9 +14,7 @@ RULES = WorkerRules(
     rules=Rules(Limits(), {}),
     session=SessionRule(),
     session_keep_ms=48 * HOUR_MS,
-    batch_rows_max=3,
-    batch_bytes_max=1 << 20,
-    batch_age_s_max=1.0,
+    batch=BatchLimits(rows_max=3, bytes_max=1 << 20, age_s_min=1.0, age_s_max=1.0),
     recovery_age_ms_max=1_800_000,
 )
 
@@ -112,3 +111,12 @@ class Box:
 
 def hits(count, start=0):
     return [hit(seq) for seq in range(start, start + count)]
+
+
+def three_partitions(box):
+    """Give a box three partitions of three hits each."""
+    for partition in (1, 2):
+        other = Log([hit(seq, spool=partition + 1, visitor=partition) for seq in range(6)], calls=box.calls)
+        other.partition = partition
+        box.logs.append(other)
+    return box

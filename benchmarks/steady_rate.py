@@ -1,0 +1,82 @@
+"""The highest rate that a pipeline holds: what "its lag does not grow" means, and the search for the rate. Pure.
+
+A trial drives the pipeline at a rate and looks at its lag (hits taken that have no row yet) again and again. The lag
+of a pipeline that loads in batches swings by about a batch; so what counts is the slope of a line through all looks. A
+rate is held when the edge answers it, that slope is near none, and the mean lag is at most `LAG_S_MAX` seconds of hits,
+so that nobody holds a rate by letting all wait. How long they do wait is another figure.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+ANSWERED_LEAST = 0.98  # of the rate: below, the edge itself does not hold it
+GROWTH_SHORT, GROWTH_LONG = 0.08, 0.01  # of the rate: the slope of a short look swings by as much
+LAG_S_MAX = 10.0
+STEP = 0.92
+
+
+class Look(NamedTuple):
+    """The lag in hits at a moment, in seconds."""
+
+    at_s: float
+    lag: int
+
+
+class Verdict(NamedTuple):
+    """Whether a rate is held. Over the rate: the lag's growth a second (< 0: it fell), its mean in s, the answers."""
+
+    held: bool
+    growth: float
+    lag_s: float
+    answered: float
+
+
+def slope(looks: Sequence[Look]) -> float:
+    """Return by how many hits a second the lag grows: least squares. There are at least two looks."""
+    return statistics.linear_regression([look.at_s for look in looks], [look.lag for look in looks]).slope
+
+
+def judge(
+    rate: float, answered_per_s: float, looks: Sequence[Look], growth_max: float, lag_s_max: float = LAG_S_MAX
+) -> Verdict:
+    """Return what a trial at `rate` hits a second shows; `growth_max` is the lag's growth a second over the rate."""
+    growth, answered = slope(looks) / rate, answered_per_s / rate
+    lag_s = statistics.fmean(look.lag for look in looks) / rate
+    held = answered >= ANSWERED_LEAST and growth <= growth_max and lag_s <= lag_s_max
+    return Verdict(held, growth, lag_s, answered)
+
+
+def bracket(holds: Callable[[float], bool], first: float, factor: float, trials: int) -> tuple[float, float]:
+    """Return a rate that holds and a higher one that does not, from `first` on in steps of `factor`.
+
+    After so many trials it gives up, and takes the next rate to hold, or not, without a trial.
+    """
+    rate = first
+    going_up = holds(rate)
+    for _ in range(trials - 1):
+        rate = rate * factor if going_up else rate / factor
+        if holds(rate) != going_up:
+            return (rate / factor, rate) if going_up else (rate, rate * factor)
+    return (rate, rate * factor) if going_up else (rate / factor, rate)
+
+
+def search(holds: Callable[[float], bool], low: float, high: float, trials: int) -> float:
+    """Return the highest rate found that holds, in `trials` trials between two rates.
+
+    `low` is taken to hold without a trial. The middle is the geometric one: what is left open is a share of the rate.
+    """
+    for _ in range(trials):
+        middle = (low * high) ** 0.5
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def lower_rates(rate: float, count: int) -> list[float]:
+    """Return the rates to confirm one after the other, until one holds for long."""
+    return [rate * STEP**step for step in range(count)]
