@@ -1,8 +1,8 @@
 """The events that reports are measured on, made inside ClickHouse by `report_events.sql`, in the migrations' tables.
 
-Promise: the same numbers give the same rows, up to their order. Rows come as workers' do, slice by slice of time and
-two log partitions at once, so that every part of the table holds visitors of all kinds, and the views fill the sessions' tables; then the
-engine merges as it likes. Nothing is optimized by hand.
+Promise: the same numbers give the same rows, up to their order. Rows come as workers' do, a slice of time after the
+other and several log partitions at once, so that every part of the table holds visitors of all kinds, and the views
+fill the sessions' tables; then the engine merges as it likes. Nothing is optimized by hand.
 """
 
 from __future__ import annotations
