@@ -48,6 +48,9 @@ _BARE = "SELECT max(n) FROM (SELECT visitor_id, count() AS n FROM events GROUP B
 _COUNTS = """
 SELECT count() AS events, uniqExact(visitor_id) AS visitors, uniqExact(session_id) AS sessions,
        countIf(event_name = 'Purchase') AS purchases FROM events"""
+_HOURS_COLUMNS = (
+    "site, start_hour, version, unit_rows, quarter, channel, is_bot, sessions, bounces, events, duration_ms"
+)
 _DISK = """
 SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts
 WHERE active AND database = currentDatabase() GROUP BY table ORDER BY table"""
@@ -109,6 +112,12 @@ def measure(client: ClickHouse, rounds: int) -> dict[str, Any]:
     }
 
 
+def count_hours(client: ClickHouse) -> None:
+    """Count sessions beforehand, as the view does every ten minutes: SYSTEM REFRESH is off in the embedded engine."""
+    counts = client.query("SELECT as_select FROM system.tables WHERE name = 'session_hours_mv'")[0][0]
+    client.command(f"INSERT INTO session_hours ({_HOURS_COLUMNS}) {counts}")
+
+
 def size_figures(root: Path, wanted: int, rounds: int) -> dict[str, Any]:
     """Return all figures of one size."""
     with clickhouse(root) as client:
@@ -117,8 +126,7 @@ def size_figures(root: Path, wanted: int, rounds: int) -> dict[str, Any]:
             fill(client, wanted)
             print(f"{wanted:,} events made in {time.perf_counter() - began_s:.0f} s", flush=True)
         await_merges(client)
-        for statement in ("SYSTEM REFRESH VIEW session_hours_mv", "SYSTEM WAIT VIEW session_hours_mv"):
-            client.command(statement)
+        count_hours(client)
         counts = {name: int(column[0]) for name, column in client.query_columns(_COUNTS).items()}
         tables = {table: (rows, size, parts) for table, rows, size, parts in client.query(_DISK)}
         events = counts["events"]
