@@ -11,6 +11,7 @@ from benchmarks import (
     bench_enrich,
     bench_forward,
     bench_rebuild,
+    bench_reports,
     bench_server_events,
     bench_worker,
     flames,
@@ -24,6 +25,7 @@ PARTS = (
     bench_server_events,
     bench_worker,
     bench_rebuild,
+    bench_reports,
     bench_end_to_end,
     flames,
 )

@@ -8,8 +8,10 @@ every statement of ours reads and writes the same names on either. What holds th
   Tables without it are sharded by their sorting key, whose equal rows replacing engines have to see together.
 - The deduplication window is the single server's in blocks, and `WINDOW_S` in time: a replicated table forgets after
   an hour else.
-- A materialized view works inside the shard, from local to local table. A plain view reads the Distributed tables, and
-  its `IN (SELECT …)` is GLOBAL, as the rows of one event id may lie in several shards.
+- A materialized view works inside the shard, from local to local table. One that is refreshed (REFRESH … APPEND) reads
+  and writes the Distributed tables, on every host: what one host has counted the others find counted.
+- A plain view reads the Distributed tables, and its `IN (SELECT …)` is GLOBAL, as the rows of one event id may lie in
+  several shards.
 - A statement of a kind that is not known here is an error, never sent as it is.
 """
 
@@ -151,6 +153,8 @@ def _columns(words: Sequence[Token]) -> Iterator[str]:
 
 def _materialized_view(statement: str, words: Sequence[Token], cluster: str) -> str:
     name = words[6]
+    if words[7].is_word("REFRESH"):
+        return _edited(statement, [_on_cluster(name, cluster), *_global_in(words)])
     if not words[7].is_word("TO"):
         raise FatalError(f"a materialized view has a target table (TO): {_beginning(statement)}")
     sources = [words[at + 1] for at, word in enumerate(words) if word.is_word("FROM", "JOIN")]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 MODELS = ("first", "last", "last-non-direct", "linear", "time-decay", "position")
+ALL_MODELS = "all"
 CONVERSION_DEFAULT = {"attribution": "Purchase", "matches": ""}
 STEPS_MAX = 32
 DURATION_MS_MAX = 3660 * 86_400_000  # ten years
@@ -27,6 +28,8 @@ _SESSION_COLUMNS = (
     *("day", "site", "channel", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id_type"),
     *("country", "device", "browser", "os"),
 )
+# What a session has of its opener, so that all of its events have the same.
+_OPENER_COLUMNS = _SESSION_COLUMNS[: _SESSION_COLUMNS.index("country")]
 _EVENT_COLUMNS = (
     *_SESSION_COLUMNS,
     *("event_name", "ref_host", "url_host", "url_path", "title", "region", "city", "os_version", "browser_version"),
@@ -36,6 +39,7 @@ BREAKDOWNS: Mapping[str, tuple[str, ...]] = {
     "funnel": _EVENT_COLUMNS,
     "attribution": _EVENT_COLUMNS,
     "sessions": _SESSION_COLUMNS,
+    "channels": ("channel",),
     "traffic": _EVENT_COLUMNS,
     "matches": _EVENT_COLUMNS,
 }
@@ -43,6 +47,7 @@ _BREAKDOWN_DEFAULT: Mapping[str, str] = {
     "funnel": "",
     "attribution": "channel",
     "sessions": "channel",
+    "channels": "channel",
     "traffic": "day",
     "matches": "event_name",
 }
@@ -59,7 +64,8 @@ class ReportOptions:
     Durations (`window`, `lookback`) are a number and a unit: s, m, h, d, w. `since` (included) and `until` (excluded)
     are an ISO date or datetime, in `tz` where it has no offset, or a duration back from now; "" is everything. `by`
     is one of BREAKDOWNS of the report; "" is its default. `event` is a conversion's name; "" is Purchase, in matches
-    also every name that servers send. `currency` concerns money, so attribution alone.
+    also every name that servers send. `model` is one of MODELS, or "all": each for itself. `currency`
+    concerns money, so attribution alone.
     """
 
     steps: tuple[str, ...] = ()
@@ -139,7 +145,8 @@ def parameters(report: str, options: ReportOptions, now: datetime) -> dict[str, 
         _check_steps(steps)
         bound |= {"steps": steps, "window_ms": duration_ms(options.window, "window"), "breakdown": int(bool(by))}
     elif report == "attribution":
-        bound |= _attribution(options)
+        of_session = by in _OPENER_COLUMNS
+        bound |= {"by_session": int(of_session), "session_by": by if of_session else "site", **_attribution(options)}
     else:
         bound |= {"by_day": int(by == "day")}
     if report in {"attribution", "matches"}:
@@ -148,12 +155,12 @@ def parameters(report: str, options: ReportOptions, now: datetime) -> dict[str, 
 
 
 def _attribution(options: ReportOptions) -> dict[str, object]:
-    if options.model not in MODELS:
-        raise ReportError(f"model {options.model!r} is unknown: choose one of {', '.join(MODELS)}")
+    if options.model not in (*MODELS, ALL_MODELS):
+        raise ReportError(f"model {options.model!r} is unknown: choose one of {', '.join(MODELS)}, or {ALL_MODELS}")
     if options.currency and not re.fullmatch(r"[A-Za-z]{3}", options.currency):
         raise ReportError(f"currency {options.currency!r} is no ISO 4217 code: write one such as EUR")
     return {
-        "model": options.model,
+        "models": list(MODELS) if options.model == ALL_MODELS else [options.model],
         "lookback_ms": duration_ms(options.lookback, "lookback"),
         "currency": options.currency.upper(),
     }

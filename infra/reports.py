@@ -1,4 +1,4 @@
-"""The reports: funnel, attribution, sessions, traffic, matches; each is one SQL file in `schemas/reports/`.
+"""The reports: funnel, attribution, sessions, channels, traffic, matches; each is one SQL file in `schemas/reports/`.
 
 Promise: a file's header is its spec, and this module adds no rule of its own. It reads the SQL, binds the options, and
 names the columns as CONTRACT's `report … --format json` does. Money and credits are summed exactly in ClickHouse and
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from infra.report_options import BREAKDOWNS, ReportError, ReportOptions, breakdown_column, parameters
+from infra.report_options import ALL_MODELS, BREAKDOWNS, ReportError, ReportOptions, breakdown_column, parameters
 from infra.report_render import FORMATS, render
 
 __all__ = ["FORMATS", "REPORTS", "ReportError", "ReportOptions", "columns", "render", "run"]
@@ -25,6 +25,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "funnel": ("step", "event", "count", "rate_total", "rate_step"),
     "attribution": ("conversions", "value"),
     "sessions": ("sessions", "visitors", "bounces", "events", "duration_s_avg"),
+    "channels": ("sessions", "bounces", "events", "duration_s_avg"),
     "traffic": ("events", "pageviews", "visitors", "sessions", "no_visitor", "bot_events", "bot_share"),
     "matches": (
         *("server_events", "server_matched", "server_rate"),
@@ -45,7 +46,9 @@ def columns(name: str, options: ReportOptions) -> tuple[str, ...]:
     """Return the keys of a report's rows in order, `currency` aside. Raises ReportError."""
     _check_name(name)
     by = breakdown_column(name, options)
-    return ((by,) if by else ()) + _COLUMNS[name]
+    leading = ("model",) if name == "attribution" and options.model == ALL_MODELS else ()
+    leading = ("day",) if name == "channels" else leading
+    return leading + ((by,) if by else ()) + _COLUMNS[name]
 
 
 def run(name: str, client: Client, options: ReportOptions, now: datetime | None = None) -> list[dict[str, Any]]:
@@ -69,11 +72,11 @@ def run(name: str, client: Client, options: ReportOptions, now: datetime | None 
 
 def _attribution(found: list[dict[str, Any]], keys: tuple[str, ...]) -> list[dict[str, Any]]:
     """Name the columns; `currency` stands there only when there is more than one."""
-    by = keys[0]
+    *leading, by = keys[:-2]
     several = len({row["currency"] for row in found}) > 1
     rows = []
     for row in found:
-        named = {by: row["value"]}
+        named = {key: row[key] for key in leading} | {by: row["value"]}
         if several:
             named["currency"] = row["currency"]
         rows.append(named | {"conversions": float(row["conversions"]), "value": float(row["amount"])})

@@ -22,6 +22,7 @@ from infra.migrate import Client
 _DAY_OF = {
     "events": "toDate(received_at)",
     "session_parts": "toDate(session_start)",
+    "session_hours": "toDate(start_hour)",
     "rejected": "toDate(received_at)",
     "ad_spend": "day",
 }

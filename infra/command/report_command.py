@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Print a report: funnel, attribution, sessions, traffic, matches.")
+app = typer.Typer(no_args_is_help=True, help="Print one: funnel, attribution, sessions, channels, traffic, matches.")
 
 Site = Annotated[str, typer.Option(help="This site only.")]
 Since = Annotated[str, typer.Option(help="From here on: a date, a datetime, or how long ago (7d).")]
@@ -39,7 +39,7 @@ def funnel(  # noqa: PLR0913  a command's options are its arguments
 def attribution(  # noqa: PLR0913  a command's options are its arguments
     *,
     model: Annotated[
-        str, typer.Option(help="first, last, last-non-direct, linear, time-decay or position")
+        str, typer.Option(help="first, last, last-non-direct, linear, time-decay, position, or all.")
     ] = "last-non-direct",
     lookback: Annotated[str, typer.Option(help="How old a touch may be: 30d.")] = "30d",
     event: Annotated[str, typer.Option(help="The conversion's event name.")] = "Purchase",
@@ -70,6 +70,20 @@ def sessions(  # noqa: PLR0913  a command's options are its arguments
 ) -> None:
     """Sessions, visitors, bounces and durations."""
     _show("sessions", output_format, _common(site, since, until, by, tz, bots=bots))
+
+
+@app.command()
+def channels(  # noqa: PLR0913  a command's options are its arguments
+    *,
+    site: Site = "",
+    since: Since = "",
+    until: Until = "",
+    tz: Tz = "",
+    bots: Bots = False,
+    output_format: Format = "table",
+) -> None:
+    """Sessions, bounces and durations of each channel, day by day; fast at any size."""
+    _show("channels", output_format, _common(site, since, until, "", tz, bots=bots))
 
 
 @app.command()

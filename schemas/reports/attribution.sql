@@ -10,34 +10,36 @@
 -- Models: first, last: all to that touch · last-non-direct: the last touch whose channel is not Direct, else the last ·
 -- linear: equal · time-decay: 2^(-age / 7 d), normalized · position: 40 / 20 / 40 (two: 50 / 50, one: 100).
 --
--- Parameters: event String (Purchase) · model String (last-non-direct) · lookback_ms Int64 (30 d) · site String ('': all) ·
+-- Parameters: event String (Purchase) · models Array(String) · lookback_ms Int64 (30 d) · site String ('': all) ·
 -- since_ms, until_ms Int64, ms since 1970 (0, year 2300) · by Identifier (channel), a column of events or `day`; the first
--- event's value counts · currency String ('': all), of the conversions, not converted · tz String (UTC) · bots UInt8 (0).
--- Columns: value String · currency String · conversions Decimal(38,18) · amount Decimal(38,22), in major units of currency.
+-- event's value counts · by_session UInt8: `by` is `day`, site, or what a session takes from its opener, and session_by is
+-- then `by`, else `site` · currency String ('': all), of the conversions, not converted · tz String (UTC) · bots UInt8 (0).
+-- Columns: model String · value String · currency String · conversions Decimal(38,18) · amount Decimal(38,22), in major units of currency.
 -- Credits are decimals of 18 places and the last touch takes what rounding left, so that they sum to exactly 1 for each
 -- conversion, and amounts to exactly its value.
+--
+-- How. Touches are read from the sessions, a row each; only of a visitor with two at the same millisecond, or when `by` is
+-- not the session's, from the events, whose log order tells. A touch is three numbers: a key that sorts as touches
+-- stand (ms, 44 bits, rank among equals, 19, and whether it is Direct, 1), its session, and the 64-bit hash of its value.
+-- All models are summed in one pass over the touches of all conversions.
 WITH
-    seen AS
+    converters AS
+    (
+        SELECT visitor_id FROM events
+        WHERE event_name = {event:String} AND visitor_id != 0 AND ({site:String} = '' OR site = {site:String})
+    ),
+    converted AS
     (
         SELECT
-            *,
-            toDate(ts, {tz:String}) AS day,
-            toUnixTimestamp64Milli(ts) AS ms,
-            -- One number that sorts as (ts, log order) does: ms (44 bits), log_partition (32), log_offset (52).
-            bitOr(bitShiftLeft(toUInt128(ms), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
+            bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, toUnixTimestamp64Milli(ts) AS ms, currency,
+            toInt128(toDecimal128(value, 4) * 10000) AS amount
         FROM counted_events
-        WHERE visitor_id != 0
+        WHERE event_name = {event:String} AND visitor_id != 0
           AND ({site:String} = '' OR site = {site:String})
           AND ({bots:UInt8} OR cityHash64(site, visitor_id, session_id) NOT IN (
                 SELECT cityHash64(site, visitor_id, session_id) FROM bot_sessions
                 WHERE {site:String} = '' OR site = {site:String}))
-    ),
-    converted AS
-    (
-        SELECT site, visitor_id, session_id, ms, value AS amount, currency
-        FROM seen
-        WHERE event_name = {event:String}
-        ORDER BY place
+        ORDER BY ts, log_partition, log_offset
         LIMIT 1 BY site, order_id, if(order_id = '', 1 + rowNumberInAllBlocks(), 0)
     ),
     conversions AS
@@ -45,57 +47,168 @@ WITH
         SELECT * FROM converted
         WHERE ms >= {since_ms:Int64} AND ms < {until_ms:Int64} AND ({currency:String} = '' OR currency = {currency:String})
     ),
-    visitors AS
+    (SELECT count() FROM events WHERE source = 'server' AND event_id != '') != 0 AS has_server_events,
+    visits AS
     (
-        SELECT site, visitor_id, arraySort(groupArray((first_place, toInt64(bitShiftRight(first_place, 84)), session_id, is_direct, touch_value))) AS touches
+        SELECT
+            any(visitor) AS visitor, any(p.visitor_id) AS visitor_id, any(p.session_id) AS session_id,
+            toUInt64(toUnixTimestamp64Milli(min(p.first_ts))) AS first_ms, any(p.direct) AS is_direct,
+            argMin(p.hash, p.first_ts) AS value_hash
         FROM
         (
             SELECT
-                site, visitor_id, session_id,
-                min(s.place) AS first_place,
-                argMin(s.channel = 'Direct', s.place) AS is_direct,
-                argMin(toString({by:Identifier}), s.place) AS touch_value
-            FROM seen AS s
-            WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM conversions)
-            GROUP BY site, visitor_id, session_id
-        )
-        GROUP BY site, visitor_id
+                bitXor(visitor_id, cityHash64(site)) AS visitor, visitor_id, session_id, first_ts, is_bot,
+                toDate(first_ts, {tz:String}) AS day, channel = 'Direct' AS direct,
+                cityHash64(toString({session_by:Identifier})) AS hash
+            FROM session_parts
+            WHERE {by_session:UInt8}
+              AND visitor_id IN converters
+              AND ({site:String} = '' OR site = {site:String})
+              AND (NOT has_server_events
+                   OR (site, visitor_id, session_id) NOT IN (SELECT site, visitor_id, session_id FROM uncounted_events))
+            UNION ALL
+            SELECT
+                bitXor(visitor_id, cityHash64(site)) AS visitor, visitor_id, session_id, first_ts, is_bot,
+                toDate(first_ts, {tz:String}) AS day, channel = 'Direct' AS direct,
+                cityHash64(toString({session_by:Identifier})) AS hash
+            FROM recounted_sessions
+            WHERE {by_session:UInt8} AND has_server_events AND ({site:String} = '' OR site = {site:String})
+        ) AS p
+        GROUP BY bitXor(p.session_id, intHash64(p.visitor))
+        HAVING {bots:UInt8} OR max(p.is_bot) = 0
     ),
-    shared AS
+    (
+        SELECT groupUniqArray(visitor_id)
+        FROM (SELECT visitor_id FROM visits GROUP BY visitor_id, visitor, first_ms HAVING count() > 1)
+    ) AS tied,
+    seen AS
     (
         SELECT
+            *,
+            bitXor(visitor_id, cityHash64(site)) AS visitor,
+            toDate(ts, {tz:String}) AS day,
+            -- One number that sorts as (ts, log order) does: ms (44 bits), log_partition (32), log_offset (52).
+            bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(ts)), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
+        FROM counted_events
+        WHERE visitor_id IN (
+                SELECT arrayJoin(tied)
+                UNION ALL
+                SELECT visitor_id FROM converters WHERE NOT {by_session:UInt8})
+          AND ({site:String} = '' OR site = {site:String})
+          AND ({bots:UInt8} OR cityHash64(site, visitor_id, session_id) NOT IN (
+                SELECT cityHash64(site, visitor_id, session_id) FROM bot_sessions
+                WHERE {site:String} = '' OR site = {site:String}))
+    ),
+    touches AS
+    (
+        SELECT visitor, session_id, bitOr(bitShiftLeft(first_ms, 20), is_direct) AS key, value_hash
+        FROM visits
+        WHERE visitor_id NOT IN (SELECT arrayJoin(tied))
+        UNION ALL
+        SELECT
+            visitor, session_id,
+            bitOr(bitShiftLeft(toUInt64(bitShiftRight(first_place, 84)), 20),
+                  row_number() OVER (PARTITION BY visitor ORDER BY first_place) % 524288 * 2 + is_direct) AS key,
+            value_hash
+        FROM
+        (
+            SELECT
+                visitor, session_id,
+                min(s.place) AS first_place,
+                argMin(s.channel = 'Direct', s.place) AS is_direct,
+                argMin(cityHash64(toString({by:Identifier})), s.place) AS value_hash
+            FROM seen AS s
+            GROUP BY visitor, session_id
+        )
+    ),
+    visitors AS
+    (
+        SELECT
+            visitor,
+            groupArray(key) AS raw_keys,
+            arraySort(raw_keys) AS keys,
+            arraySort((s, k) -> k, groupArray(session_id), raw_keys) AS sessions,
+            arraySort((v, k) -> k, groupArray(value_hash), raw_keys) AS value_hashes
+        FROM touches
+        GROUP BY visitor
+    ),
+    1000000000000000000::Int64 AS one,
+    touched AS
+    (
+        SELECT
+            c.ms AS ms,
             c.amount AS amount,
             c.currency AS currency,
-            arrayFilter(
-                t -> t.3 = c.session_id OR (t.2 >= c.ms - {lookback_ms:Int64} AND t.2 <= c.ms), v.touches) AS touches,
-            length(touches) AS n,
-            arrayLastIndex(t -> NOT t.4, touches) AS last_non_direct,
-            arrayMap(
-                (t, i) -> multiIf(
-                    {model:String} = 'first', toFloat64(i = 1),
-                    {model:String} = 'last', toFloat64(i = n),
-                    {model:String} = 'last-non-direct', toFloat64(i = if(last_non_direct = 0, n, last_non_direct)),
-                    {model:String} = 'linear', toFloat64(1),
-                    {model:String} = 'time-decay', exp2((t.2 - c.ms) / 604800000),
-                    n <= 2, toFloat64(1),
-                    i = 1 OR i = n, 0.4,
-                    0.2 / (n - 2)),
-                touches, arrayEnumerate(touches)) AS weights,
-            arrayMap(w -> toDecimal128(w / arraySum(weights), 18), arrayPopBack(weights)) AS credits_but_last,
-            arrayPushBack(credits_but_last, toDecimal128(1, 18) - arraySum(credits_but_last)) AS credits
+            arrayMap((k, s) -> s = c.session_id OR toInt64(bitShiftRight(k, 20)) BETWEEN c.ms - {lookback_ms:Int64} AND c.ms,
+                     v.keys, v.sessions) AS is_touch,
+            arrayFilter((k, t) -> t, v.keys, is_touch) AS keys,
+            arrayFilter((h, t) -> t, v.value_hashes, is_touch) AS value_hashes,
+            toInt64(length(keys)) AS n,
+            arrayLastIndex(k -> NOT bitTest(k, 0), keys) AS last_non_direct,
+            if(last_non_direct = 0, n, last_non_direct) AS chosen,
+            arrayMap(k -> exp2((toInt64(bitShiftRight(k, 20)) - c.ms) / 604800000), keys) AS weights,
+            arraySum(weights) AS weight_sum,
+            arrayMap(w -> toInt64(w / weight_sum * one), arrayPopBack(weights)) AS decays_but_last,
+            arrayPushBack(decays_but_last, one - arraySum(decays_but_last)) AS decays,
+            intDiv(one, n) AS equal,
+            one - equal * (n - 1) AS equal_last,
+            -- 40 %, of two 50 %; the last has what is left.
+            if(n = 2, intDiv(one, 2), intDiv(one, 10) * 4) AS outer,
+            intDiv(intDiv(one, 10) * 2, greatest(n - 2, 1)) AS inner,
+            multiIf(n = 1, one, n = 2, one - outer, one - outer - inner * (n - 2)) AS outer_last
         FROM conversions AS c
-        INNER JOIN visitors AS v ON c.site = v.site AND c.visitor_id = v.visitor_id
+        INNER JOIN visitors AS v ON c.visitor = v.visitor
+    ),
+    credited AS
+    (
+        SELECT
+            value_hash,
+            currency,
+            toInt128(countIf(i = 1)) * one AS first_credits,
+            toInt128(countIf(i = n)) * one AS last_credits,
+            toInt128(countIf(i = chosen)) * one AS non_direct_credits,
+            sum(toInt128(if(i = n, equal_last, equal) AS of_linear)) AS linear_credits,
+            sum(toInt128(decay)) AS decay_credits,
+            sum(toInt128(multiIf(i = n, outer_last, i = 1, outer, inner) AS of_position)) AS position_credits,
+            sumIf(t.amount, i = 1) * one AS first_amount,
+            sumIf(t.amount, i = n) * one AS last_amount,
+            sumIf(t.amount, i = chosen) * one AS non_direct_amount,
+            sum(t.amount * of_linear) AS linear_amount,
+            sum(t.amount * decay) AS decay_amount,
+            sum(t.amount * of_position) AS position_amount
+        FROM touched AS t
+        ARRAY JOIN value_hashes AS value_hash, decays AS decay, arrayEnumerate(keys) AS i
+        GROUP BY value_hash, currency
+    ),
+    value_names AS
+    (
+        SELECT cityHash64(value) AS value_hash, value
+        FROM
+        (
+            SELECT toString({session_by:Identifier}) AS value
+            FROM (SELECT *, toDate(first_ts, {tz:String}) AS day FROM session_parts)
+            WHERE {by_session:UInt8}
+            UNION ALL
+            SELECT toString({by:Identifier}) AS value
+            FROM (SELECT *, toDate(ts, {tz:String}) AS day FROM events)
+            WHERE NOT {by_session:UInt8} OR has_server_events
+        )
+        GROUP BY value
     )
 SELECT
-    touch.5 AS value,
+    credit.1 AS model,
+    value_names.value AS value,
     currency,
-    sum(credit) AS conversions,
-    sum(shared.amount * credit) AS amount
-FROM shared
-ARRAY JOIN touches AS touch, credits AS credit
-WHERE credit != 0
-GROUP BY value, currency
-ORDER BY conversions DESC, value, currency
+    reinterpret(credit.2, 'Decimal(38, 18)') AS conversions,
+    reinterpret(credit.3, 'Decimal(38, 22)') AS amount
+FROM credited
+INNER JOIN value_names ON credited.value_hash = value_names.value_hash
+ARRAY JOIN arrayFilter(
+    c -> c.2 != 0 AND has({models:Array(String)}, c.1),
+    [('first', first_credits, first_amount), ('last', last_credits, last_amount),
+     ('last-non-direct', non_direct_credits, non_direct_amount), ('linear', linear_credits, linear_amount),
+     ('time-decay', decay_credits, decay_amount), ('position', position_credits, position_amount)]) AS credit
+ORDER BY indexOf({models:Array(String)}, model), conversions DESC, value, currency
 SETTINGS
     output_format_json_quote_64bit_integers = 0,
     output_format_json_quote_decimals = 0,

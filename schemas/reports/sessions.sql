@@ -14,7 +14,7 @@ SELECT
     uniqExact(site, visitor_id) AS visitors,
     sum(is_bounce) AS bounces,
     sum(s.events) AS events,
-    avg(duration_s) AS duration_s_avg
+    sum(toUnixTimestamp64Milli(last_ts) - toUnixTimestamp64Milli(s.first_ts)) / 1000 / sessions AS duration_s_avg
 FROM (SELECT *, toDate(first_ts, {tz:String}) AS day FROM counted_sessions) AS s
 WHERE ({site:String} = '' OR site = {site:String})
   -- Only to skip parts of the sort key: a session's events lie within 24 h of its start.

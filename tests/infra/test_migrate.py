@@ -129,3 +129,37 @@ def test_scripts_are_cut_outside_strings_and_comments(script, statements):
 def test_scripts_that_cannot_be_cut_for_certain_are_refused(script):
     with pytest.raises(LexError):
         split_statements(script)
+
+
+def test_the_report_layout_keeps_the_rows_that_are_there(client, tmp_path):
+    """Rows loaded before the layout are found after it, and so are their bots, with server events and without."""
+    for migration in read(DIRECTORY)[:4]:
+        (tmp_path / migration.name).write_bytes((DIRECTORY / migration.name).read_bytes())
+    migrate(client, tmp_path)
+    columns = {
+        "site": ["a", "a", "b"],
+        "visitor_id": [1, 1, 1],
+        "session_id": [5, 6, 5],
+        "is_bot": [1, 0, 0],
+        "ts": [1_767_225_600_123, 1_767_225_600_123, 0],
+        "received_at": [1_767_225_600_124, 1_767_225_600_124, 0],
+        "title": ["größer", "", "x"],
+        "log_offset": [2**40, 3, 0],
+    }
+    client.insert("events", columns, token="before")
+    query = f"SELECT {', '.join(columns)} FROM events ORDER BY site, session_id"
+    before = client.query(query)
+    bots = "SELECT site, visitor_id, session_id FROM bot_sessions ORDER BY ALL"
+    assert client.query(bots) == [("a", 1, 5)]
+
+    names = migrate(client)
+    assert names[0] == "0005_report_layout.sql"
+    assert client.query(query) == before
+    assert client.query(bots) == [("a", 1, 5)]
+    late = {key: values[:1] for key, values in columns.items()} | {"session_id": [6], "source": ["server"]}
+    client.insert("events", late | {"event_id": ["x"]}, token="after")
+    assert client.query(bots) == [("a", 1, 5), ("a", 1, 6)]
+    assert client.query("SELECT count() FROM events") == [(4,)]
+    codecs = client.query("SELECT argMax(default_compression_codec, max_block_number) FROM system.parts WHERE active "
+                          "AND database = currentDatabase() AND table = 'events'")  # fmt: skip
+    assert codecs == [("ZSTD(3)",)]

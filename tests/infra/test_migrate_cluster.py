@@ -62,9 +62,11 @@ def test_every_statement_runs_on_the_whole_cluster_and_no_view_reads_one_shard()
 
 
 def test_the_materialized_view_stays_in_its_shard():
-    [view] = [many[0] for one, many in statements() if one.startswith("CREATE MATERIALIZED VIEW")]
+    view, counts = [many[0] for one, many in statements() if one.startswith("CREATE MATERIALIZED VIEW")]
     assert "session_parts_mv ON CLUSTER 'c' TO session_parts_local AS" in view
     assert "\nFROM events_local AS events\n" in view
+    assert "session_hours_mv ON CLUSTER 'c' REFRESH EVERY 10 MINUTE APPEND TO session_hours AS" in counts
+    assert "_local" not in counts, "what is refreshed reads and writes all shards"
 
 
 def test_the_table_of_migrations_is_whole_on_every_host():
@@ -118,8 +120,9 @@ def test_the_engine_takes_every_statement_and_the_views_hold_over_distributed_ta
     one_session = {"sessions": 1, "counted_sessions": 1}
     # An insert repeated under its token through the Distributed table adds nothing, not in the view's target either.
     assert found["one"] == {"rows": {**rows, **one_session}, "events": {"sessions": 3, "counted_sessions": 2}}
+    # A session's rows lie in one shard; here they lie in both, and each tells of it.
     assert found["two"] == {
-        "rows": {**rows, "events": 6, "counted_events": 4, **one_session},
+        "rows": {**rows, "events": 6, "counted_events": 4, "sessions": 2, "counted_sessions": 1},
         "events": {"sessions": 6, "counted_sessions": 4},
     }
     assert "FROM one_db.events_local AS events WHERE visitor_id != 0 GROUP" in found["view"]  # what the store edits

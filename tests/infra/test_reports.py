@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from support.report_engine import Engine
 
-from infra.report_options import instant_ms
+from infra.report_options import MODELS, instant_ms
 from infra.report_render import ROWS_SHOWN_MAX, bar
 from infra.reports import REPORTS, ReportError, ReportOptions, columns, render, run
 
@@ -139,6 +139,17 @@ def test_currencies_are_told_apart_only_when_there_are_several(engine, event):
     ]
 
 
+def test_all_models_are_what_each_says_alone(engine, event):
+    channels = enumerate(("Email", "Direct", "Paid Search", "Email", "Direct"))
+    visits = [event("PageView", f"0{n}:00:00", session_id=n, channel=channel) for n, channel in channels]
+    engine.replace([*visits, event("Purchase", "09:00:00", session_id=9, value="10", currency="EUR")])
+    rows = run("attribution", engine, ReportOptions(model="all"))
+    assert columns("attribution", ReportOptions(model="all")) == ("model", "channel", "conversions", "value")
+    alone = {model: run("attribution", engine, ReportOptions(model=model)) for model in MODELS}
+    assert rows == [{"model": model, **row} for model, found in alone.items() for row in found]
+    assert [len(found) for found in alone.values()] == [1, 1, 1, 3, 3, 3]
+
+
 def test_an_order_before_since_does_not_convert_again(engine, event):
     engine.replace([event("Purchase", "10:00:00", order_id="7"), event("Purchase", "12:00:00", 2, order_id="7")])
     assert run("attribution", engine, ReportOptions(since="2026-01-01T11:00")) == []
@@ -201,7 +212,7 @@ def test_times_are_dates_datetimes_or_ago():
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("cohorts", {}, "choose one of funnel, attribution, sessions, traffic, matches"),
+        ("cohorts", {}, "choose one of funnel, attribution, sessions, channels, traffic, matches"),
         ("traffic", {"site": "shop' OR 1=1 --"}, "no site id"),
         ("funnel", {}, "name its events in order"),
         ("funnel", {"steps": ("A",) * 33}, "at most 32"),

@@ -31,13 +31,24 @@ class Engine:
 
     def replace(self, rows: Iterable[Mapping[str, object]], parts: int = 3) -> None:
         """Make `rows` all that there is, in some insert blocks, so that no answer leans on one sorted part."""
-        for table in ("events", "session_parts"):
+        for table in ("events", "session_parts", "session_hours"):
             self._connection.query(f"TRUNCATE TABLE {table}")
         kept = list(rows)
         for part in range(parts):
             lines = "\n".join(json.dumps(row) for row in kept[part::parts])
             if lines:
                 self._connection.query(f"INSERT INTO events SETTINGS async_insert=0 FORMAT JSONEachRow\n{lines}")
+
+    def command(self, sql: str) -> None:
+        self._connection.query(sql)
+
+    def count_hours(self) -> None:
+        """Count sessions beforehand, as the view does every ten minutes."""
+        for statement in ("SYSTEM REFRESH VIEW session_hours_mv", "SYSTEM WAIT VIEW session_hours_mv"):
+            self._connection.query(statement)
+
+    def number(self, sql: str) -> int:
+        return int(self._connection.query(sql, "TSV").bytes())
 
     def query_text(self, sql: str, fmt: str, parameters: Mapping[str, object]) -> bytes:
         return self._connection.query(sql, fmt, params={k: _bound(v) for k, v in parameters.items()}).bytes()

@@ -158,12 +158,15 @@ def _credits(touches, converted, model):
     return [weight / sum(weights) for weight in weights]
 
 
-def sessions(rows, asked):
-    """Return {value: (sessions, visitors, bounces, events, average duration in s)}; text columns are the largest's."""
+def sessions(rows, asked, value_of=None):
+    """Return {value: (sessions, visitors, bounces, events, average duration in s)}; text columns are the largest's.
+
+    `value_of` takes a session's events in order.
+    """
     groups = defaultdict(list)
     for events in _sessions(_of_visitors(rows, asked)).values():
         if asked.since <= events[0]["ts"] < asked.until:
-            groups[max(e[asked.by] for e in events)].append(events)
+            groups[value_of(events) if value_of else max(e[asked.by] for e in events)].append(events)
     return {
         value: (
             len(found),
