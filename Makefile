@@ -62,7 +62,8 @@ demo: $(BOX) compiled ## run the box on free ports, send shop traffic, show ledg
 kafka: $(BOX) ## run a local Apache Kafka until Ctrl-C; needs Java 17 and Maven
 	@$(BIN)/hitstream kafka
 
-test: $(TOOLS) compiled ## run the tests, under 10 minutes
+# With the compiled hot path where it is there (`make install`), as plain Python else: compiling takes over a minute.
+test: $(TOOLS) ## run the tests, under 10 minutes
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m 'not soak and not outside'
 
 outside: $(TOOLS) compiled ## run the tests that need a browser, nginx, HAProxy or Prometheus; Debian's packages, see .ci/run
