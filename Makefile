@@ -48,9 +48,10 @@ $(BOX): $(BIN)/python pyproject.toml constraints.txt
 compiled: $(BOX)
 	@$(BIN)/hitstream compile || echo "going on with plain Python: hits cost more"
 
-$(TOOLS): $(BOX)
+$(TOOLS): $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV); about a minute"
 	$(PIP_INSTALL) --editable '.[embedded,compile,test]'
-	@touch $@
+	@touch $(BOX) $@
 
 $(BENCH): $(TOOLS)
 	$(PIP_INSTALL) --editable '.[embedded,compile,test,bench]'
