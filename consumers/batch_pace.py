@@ -23,8 +23,8 @@ class BatchLimits(msgspec.Struct, frozen=True):
     rows_max: int
     bytes_max: int
     age_s_max: float
-    age_s_min: float = 0.0
-    parts_max: int = 600
+    age_s_min: float
+    parts_max: int
 
 
 class Gathered(NamedTuple):

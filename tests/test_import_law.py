@@ -28,6 +28,7 @@ ENVIRONMENT_READER = "schemas/settings.py"
 RIVALS = "benchmarks/rivals/"  # what others would write: they have no settings of ours, and clients of their own
 CLICKHOUSE_CLIENT = "consumers/clickhouse_client.py"
 PURE_FILES = (
+    "consumers/batch_pace.py",
     "consumers/batch_rules.py",
     "consumers/decode.py",
     "consumers/pipeline.py",

@@ -30,7 +30,7 @@ RULES = WorkerRules(
     rules=Rules(Limits(), {}),
     session=SESSION,
     session_keep_ms=0,
-    batch=BatchLimits(rows_max=2, bytes_max=1 << 20, age_s_min=0.1, age_s_max=0.1),
+    batch=BatchLimits(rows_max=2, bytes_max=1 << 20, age_s_min=0.1, age_s_max=0.1, parts_max=600),
     recovery_age_ms_max=1_800_000,
 )
 WRONG = {"v": "wrong"}

@@ -15,7 +15,7 @@ from consumers.worker import Worker
 
 PARTS_MAX, REFUSED_FROM = 6, 12
 HITS, PARTITIONS = 30, 2
-LIMITS = BatchLimits(rows_max=1, bytes_max=1 << 20, age_s_max=1.0, parts_max=PARTS_MAX)
+LIMITS = BatchLimits(rows_max=1, bytes_max=1 << 20, age_s_min=0.0, age_s_max=1.0, parts_max=PARTS_MAX)
 REFUSAL = f"parts_to_delay_insert = {REFUSED_FROM}, parts_to_throw_insert = {REFUSED_FROM}"
 NO_MERGES = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
 

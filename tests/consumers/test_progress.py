@@ -75,7 +75,7 @@ class Log:
     ],
 )
 def test_a_partition_counts_what_is_not_loaded(registered, recovered, batch, records, expected):
-    rules = WorkerRules(None, SessionRule(), 1000, BatchLimits(10, 1000, 1.0), 1000)
+    rules = WorkerRules(None, SessionRule(), 1000, BatchLimits(10, 1000, 1.0, 0.0, 600), 1000)
     own = {"gauge": Gauge(None), "inserts": Inserts()}
     worker = PartitionWorker(Log(registered), None, rules, lambda: 100.0, WorkerCounters(), **own)
     worker._before = 10 if recovered else None

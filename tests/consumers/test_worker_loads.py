@@ -146,7 +146,7 @@ def test_batches_gather_longer_while_parts_are_many():
 
 
 def test_where_few_batches_are_taken_each_partition_has_its_turn():
-    limits = BatchLimits(rows_max=1, bytes_max=1 << 20, age_s_max=2.0, parts_max=100)
+    limits = BatchLimits(rows_max=1, bytes_max=1 << 20, age_s_min=0.0, age_s_max=2.0, parts_max=100)
     box = three_partitions(Box(hits(6), rules=msgspec.structs.replace(RULES, batch=limits)))
     box.clickhouse.parts = 99  # room for one between two counts
     box.step(7)

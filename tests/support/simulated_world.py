@@ -42,7 +42,7 @@ RULES = WorkerRules(
     rules=Rules(Limits(), {}),
     session=SessionRule(event_ids_max=4, events_per_minute_max=2),
     session_keep_ms=0,
-    batch=BatchLimits(rows_max=3, bytes_max=1 << 20, age_s_min=0.5, age_s_max=0.5),
+    batch=BatchLimits(rows_max=3, bytes_max=1 << 20, age_s_min=0.5, age_s_max=0.5, parts_max=600),
     recovery_age_ms_max=30 * MINUTE_MS,
 )
 TWO_PARTITIONS = partial(SimulatedLog, 2)

@@ -14,7 +14,7 @@ RULES = WorkerRules(
     rules=Rules(Limits(), {}),
     session=SessionRule(),
     session_keep_ms=48 * HOUR_MS,
-    batch=BatchLimits(rows_max=3, bytes_max=1 << 20, age_s_min=1.0, age_s_max=1.0),
+    batch=BatchLimits(rows_max=3, bytes_max=1 << 20, age_s_min=1.0, age_s_max=1.0, parts_max=600),
     recovery_age_ms_max=1_800_000,
 )
 
