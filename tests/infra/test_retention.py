@@ -59,7 +59,7 @@ def merge(client, table):
             for (part,) in client.query(f"{empty}'{table}'"):
                 client.command(f"ALTER TABLE {table} DROP PART '{part}'")
             client.command(f"OPTIMIZE TABLE {table} FINAL SETTINGS optimize_throw_if_noop = 1")
-            return
+            break
         except FatalError:
             if not left:
                 raise
