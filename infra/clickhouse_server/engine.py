@@ -71,7 +71,7 @@ class Connection:
     def insert(self, head: bytes, input_format: str) -> Insert:
         """Start an INSERT whose data follows; `head` ends before FORMAT or VALUES. Raises ServerError."""
         try:
-            before = self._raw.query(write_errors.BEFORE, "TabSeparated").bytes()
+            before = self._raw.query(write_errors.COUNTS, "TabSeparated").bytes()
             return Insert(self._raw, self._raw.send_insert(head, input_format), before)
         except RuntimeError as error:
             raise errors.from_engine(error) from None
@@ -123,7 +123,7 @@ class Stream:
 
 
 class Insert:
-    """A running INSERT; nothing is in the table before `finish`. `before` is the answer to `write_errors.BEFORE`."""
+    """A running INSERT; nothing is in the table before `finish`. `before` is the answer to `write_errors.COUNTS`."""
 
     def __init__(self, raw: Any, handle: Any, before: bytes) -> None:  # noqa: ANN401  chDB is untyped
         self._raw, self._handle = raw, handle
@@ -140,12 +140,14 @@ class Insert:
         """Write the rows and return the counts. Raises ServerError."""
         try:
             result: Result = self._raw.insert_done(self._handle)
-            after = self._raw.query(write_errors.AFTER, "TabSeparated").bytes()
+            if self._raw.query(write_errors.COUNTS, "TabSeparated").bytes() == self._before:
+                return result
+            notes = self._raw.query(write_errors.NOTES, "TabSeparated").bytes()
         except RuntimeError as error:
             raise errors.from_engine(error) from None
         finally:
             self._handle = None
-        met = write_errors.error_met(self._before, after)
+        met = write_errors.error_met(self._before, notes)
         if met:
             raise met
         return result

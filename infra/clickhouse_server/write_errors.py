@@ -13,24 +13,24 @@ from __future__ import annotations
 
 from infra.clickhouse_server import errors
 
-BEFORE = "SELECT code, value FROM system.errors WHERE NOT remote"
+COUNTS = "SELECT code, value FROM system.errors WHERE NOT remote"
 # NOT_IMPLEMENTED is what the engine's planner throws and catches itself, where a query has a set.
-AFTER = (
+NOTES = (
     "SELECT code, name, value, last_error_message, query_id = queryID() FROM system.errors "
     "WHERE NOT remote AND code != 48"
 )
 ABORTED = 236
 
 
-def error_met(before: bytes, after: bytes) -> errors.ServerError | None:
+def error_met(before: bytes, notes: bytes) -> errors.ServerError | None:
     """Return the error that an INSERT met; None: it is written.
 
-    `before` and `after` are the answers, in TabSeparated, to the queries above on its connection, before the INSERT
-    begins and when it is done.
+    `before` is the answer, in TabSeparated, to COUNTS on its connection before the INSERT begins. When that is the
+    answer again after it is done, nobody has met an error; else `notes` is the answer to NOTES.
     """
     counts = dict(line.split(b"\t") for line in before.splitlines())
     hiding = []
-    for line in after.splitlines():
+    for line in notes.splitlines():
         code, name, count, message, ours = line.split(b"\t")
         if ours == b"1":
             return errors.ServerError(int(code), name.decode(), message.decode("utf-8", "replace"))

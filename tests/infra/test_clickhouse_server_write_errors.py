@@ -8,7 +8,7 @@ BEFORE = b"62\t7\n252\t1\n"
 
 
 @pytest.mark.parametrize(
-    ("after", "code"),
+    ("notes", "code"),
     [
         (b"", None),
         (b"62\tSYNTAX_ERROR\t7\told\t0\n252\tTOO_MANY_PARTS\t1\told\t0\n", None),
@@ -20,6 +20,6 @@ BEFORE = b"62\t7\n252\t1\n"
         (b"469\tVIOLATED_CONSTRAINT\t2\tanother's\t0\n252\tTOO_MANY_PARTS\t2\tours\t1\n", 252),
     ],
 )
-def test_an_error_that_is_ours_or_may_hide_ours_counts(after, code):
-    met = error_met(BEFORE, after)
+def test_an_error_that_is_ours_or_may_hide_ours_counts(notes, code):
+    met = error_met(BEFORE, notes)
     assert (met.code if met else None) == code
