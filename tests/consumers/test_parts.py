@@ -17,7 +17,7 @@ PARTS_MAX, REFUSED_FROM = 6, 12
 HITS, PARTITIONS = 30, 2
 LIMITS = BatchLimits(rows_max=1, bytes_max=1 << 20, age_s_min=0.0, age_s_max=1.0, parts_max=PARTS_MAX)
 REFUSAL = f"parts_to_delay_insert = {REFUSED_FROM}, parts_to_throw_insert = {REFUSED_FROM}"
-FEW_MERGED = "min_parts_to_merge_at_once = 2"
+FILLED = ("events", "session_parts", "batches")
 NO_MERGES = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
 
 
@@ -36,7 +36,9 @@ class Box:
 
     def __init__(self, client, limits):
         self.client = client
-        self.client.command(f"ALTER TABLE events MODIFY SETTING {REFUSAL}, {FEW_MERGED}, {NO_MERGES}")
+        for table in FILLED:
+            self.client.command(f"ALTER TABLE {table} MODIFY SETTING min_parts_to_merge_at_once = 2")
+        self.client.command(f"ALTER TABLE events MODIFY SETTING {REFUSAL}, {NO_MERGES}")
         self.store = ClickHouseStore(client)
         seconds = count(2_000_000_000, 5)
         rules = msgspec.structs.replace(RULES, batch=limits)
