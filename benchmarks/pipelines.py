@@ -4,7 +4,8 @@ Each is a context manager that starts one and yields a `Pipeline`. Ours is `hits
 worker, with Kafka or on its own; the rival is `rivals/aiohttp_kafka.py`, one process per core, and one
 `rivals/kafka_to_clickhouse.py`. Both sides load into the ClickHouse that CLICKHOUSE_URL names, else into an embedded
 one (`hitstream clickhouse`) of their own. The rival's table has the columns, the order and the indexes of ours, and no
-view.
+view. Both logs have PARTITIONS partitions, enough for the workers that two cores can feed: each has batches of its own,
+and a batch costs ClickHouse as much as a thousand rows.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from schemas.errors import RetryError
 from schemas.settings import Settings, child_environment, load
 
 CORES = (0, 1)
+PARTITIONS = 4
 OURS_TOPIC, RIVAL_TOPIC = "hits-bench", "rival-bench"
 RIVAL_DATABASE = "rival_bench"
 START_S_MAX = 90.0
@@ -71,6 +73,7 @@ def ours(name: str, root: Path, kafka: str = "", broker: int = 0) -> Iterator[Pi
         "clickhouse_port": free_port(),
         "collectors": 1,
         "workers": 1,
+        "partitions": PARTITIONS,
         "log_level": "warning",
         "spool_bytes_max": 32 << 30,
         "log_bytes_max": 32 << 30,
@@ -110,7 +113,7 @@ def rival(name: str, root: Path, kafka: str, broker: int) -> Iterator[Pipeline]:
         RIVAL_CLICKHOUSE=url,
         RIVAL_DATABASE=RIVAL_DATABASE,
     )
-    make_topic(kafka, RIVAL_TOPIC)
+    make_topic(kafka, RIVAL_TOPIC, PARTITIONS)
     edge, loader = (
         [sys.executable, "-m", f"benchmarks.rivals.{part}"] for part in ("aiohttp_kafka", "kafka_to_clickhouse")
     )
