@@ -81,10 +81,12 @@ def live_through(kafka: KafkaServer, edge: EdgeHost, load: Load) -> Times:
     return Times(killed, started, answered)
 
 
-def run(tmp_path: Path, load: Load) -> tuple[Times, LoadReport, Topic]:
+def run(tmp_path: Path, load: Load, *, short_lived: bool = False) -> tuple[Times, LoadReport, Topic]:
     """Return what happened when; fails unless every hit was acknowledged and is in the topic once."""
     with (
-        KafkaServer(tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB, overrides=APPEND_TIMES) as kafka,
+        KafkaServer(
+            tmp_path / "kafka", local_jars(), heap_mib=HEAP_MIB, overrides=APPEND_TIMES, short_lived=short_lived
+        ) as kafka,
         EdgeHost(tmp_path / "edge", kafka.bootstrap_servers) as edge,
     ):
         with pixel_load(edge.port, tmp_path, load.rate, load.connections):
@@ -114,7 +116,7 @@ def p99s_us(report: LoadReport, since: float, until: float) -> list[int]:
 
 @pytest.mark.timeout(180)
 def test_a_short_outage_loses_nothing(tmp_path):
-    run(tmp_path, Load(rate=500, connections=16, before_s=1.0, down_s=3.0, after_s=0.5))
+    run(tmp_path, Load(rate=500, connections=16, before_s=1.0, down_s=3.0, after_s=0.5), short_lived=True)
 
 
 @pytest.mark.soak

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import pytest
 from support.box import Box
@@ -16,13 +17,25 @@ from support.steady_load import Load, send_through
 from benchmarks.results_file import write_result
 
 ROLES = ("collector", "forwarder", "worker", "clickhouse", "parent")
-REQUESTS_PER_S = 4_000.0
 
 
-def _kill(box: Box, rng: Random, kills: int, pause_s: tuple[float, float]) -> None:
+class Run(NamedTuple):
+    """What is sent, how many processes are killed, and the seconds between two kills."""
+
+    load: Load
+    kills: int
+    pause_s: tuple[float, float]
+
+
+# The load goes on while what was killed comes back: its rate decides how long the short one takes.
+SHORT = Run(Load(10_000, 1_500.0), len(ROLES), (0.5, 1.5))
+FULL = Run(Load(300_000, 4_000.0), 40, (1.0, 4.0))
+
+
+def _kill(box: Box, rng: Random, run: Run) -> None:
     done = 0
-    while done < kills:
-        time.sleep(rng.uniform(*pause_s))
+    while done < run.kills:
+        time.sleep(rng.uniform(*run.pause_s))
         done += _kill_one(box, ROLES[done % len(ROLES)], rng)
 
 
@@ -39,22 +52,21 @@ def _kill_one(box: Box, role: str, rng: Random) -> int:
     return 1
 
 
-def _run(tmp_path: Path, *, kills: int, hits: int, pause_s: tuple[float, float]) -> dict[str, int]:
+def _run(tmp_path: Path, run: Run) -> dict[str, int]:
     seed = int(os.environ.get("KILL_SEED", "") or time.time_ns() % (1 << 32))
     print(f"KILL_SEED={seed}")
     rng = Random(seed)
     with Box(tmp_path / "box", collectors=2, workers=2, event_age_s_max=30 * 86_400) as box:
-        load = Load(hits, REQUESTS_PER_S)
-        report = send_through(box, load, rng.randrange(1 << 32), lambda: _kill(box, rng, kills, pause_s))
+        report = send_through(box, run.load, rng.randrange(1 << 32), lambda: _kill(box, rng, run))
         box.wait_ready()
         ledger = check_ledger(box)
         check_each_once(box, report.acknowledged, report.unknown)
         count = check_sessions(box)
-        assert report.hits_acknowledged >= hits
+        assert report.hits_acknowledged >= run.load.requests
         assert ledger["inserted"] >= report.hits_acknowledged
         assert box.stop() == 0
     return {
-        "kills": kills,
+        "kills": run.kills,
         "acknowledged": report.hits_acknowledged,
         "unanswered": report.unanswered,
         "inserted": ledger["inserted"],
@@ -66,12 +78,12 @@ def _run(tmp_path: Path, *, kills: int, hits: int, pause_s: tuple[float, float])
 
 
 @pytest.mark.timeout(240)
-def test_ten_kills_lose_and_double_nothing(tmp_path):
-    _run(tmp_path, kills=10, hits=50_000, pause_s=(0.5, 1.5))
+def test_a_kill_of_each_loses_and_doubles_nothing(tmp_path):
+    _run(tmp_path, SHORT)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_forty_kills_lose_and_double_nothing(tmp_path):
-    result = _run(tmp_path, kills=40, hits=300_000, pause_s=(1.0, 4.0))
+    result = _run(tmp_path, FULL)
     write_result("soak_kill", result)

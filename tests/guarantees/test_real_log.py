@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from functools import cache
 
 import crawleruseragents
 import pytest
@@ -35,9 +36,9 @@ def test_ten_thousand_real_lines(tmp_path):
     assert len(rows) == len(lines) == LINES
     stored = {row["event_id"]: row for row in rows}
     _check_same_sessions(lines, stored)
+    is_crawler = cache(crawleruseragents.is_crawler)  # half a millisecond each; the log has 559 agents
     agree = sum(
-        crawleruseragents.is_crawler(line.user_agent.decode("latin-1"))
-        == (stored[f"line-{line.number}"]["bot_reason"] == "agent")
+        is_crawler(line.user_agent.decode("latin-1")) == (stored[f"line-{line.number}"]["bot_reason"] == "agent")
         for line in lines
     )
     assert agree / LINES >= 0.97
