@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 BOX := $(VENV)/.box
 TOOLS := $(VENV)/.tools
 BENCH := $(VENV)/.bench
-# Byte code is compiled when it is first used: most of what pip would compile never is. And it is kept: a box's
-# processes would each compile all of theirs anew, which takes more CPU than the rest of their start.
+# Byte code is compiled when it is first used: most of what pip would compile never is. And it is kept, beside the tree:
+# each of a box's processes would compile all of its own anew, which takes more CPU than the rest of its start.
 unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: help install compiled demo kafka test outside check guard soak bench clean
