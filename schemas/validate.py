@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
@@ -25,18 +25,18 @@ from schemas.rejection import Reason, Rejection
 from schemas.screen import NO_SCREEN, screen
 from schemas.site import SITE_ID_PATTERN
 
-SITE = re.compile(SITE_ID_PATTERN)
-EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
-PAGE_VIEW = "PageView"
-EMAIL_OPEN = "EmailOpen"
-CENT_OF_CENT = Decimal("0.0001")
-VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
-QTY_MAX = (1 << 32) - 1
-PROPERTY_NAME_CHARS_MAX = 64
+SITE: Final = re.compile(SITE_ID_PATTERN)
+EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
+PAGE_VIEW: Final = "PageView"
+EMAIL_OPEN: Final = "EmailOpen"
+CENT_OF_CENT: Final = Decimal("0.0001")
+VALUE_LIMIT: Final = Decimal(10) ** 14  # Decimal(18, 4)
+QTY_MAX: Final = (1 << 32) - 1
+PROPERTY_NAME_CHARS_MAX: Final = 64
 AMOUNTS_CACHED_MAX = 4_096  # prices repeat
-NAME_CHARS_MAX = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
-CACHED_PRICES = frozenset((int, float))  # they hash fast, and are short
-RARE = frozenset(("uid", "v", "cur", "oid", "ab"))
+NAME_CHARS_MAX: Final = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
+CACHED_PRICES: Final = frozenset((int, float))  # they hash fast, and are short
+RARE: Final = frozenset(("uid", "v", "cur", "oid", "ab"))
 NO_PROPS: dict[str, str] = {}  # one for all: props are replaced, never changed
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
