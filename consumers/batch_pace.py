@@ -56,5 +56,9 @@ def is_due(gathered: Gathered, pressure: Pressure, limits: BatchLimits) -> bool:
     """Return whether what is gathered is a batch now."""
     if not gathered.records or pressure.parts >= limits.parts_max:
         return False
-    full = gathered.records >= limits.rows_max or gathered.size >= limits.bytes_max
-    return full or gathered.age_s >= age_due_s(pressure, limits)
+    return is_full(gathered, limits) or gathered.age_s >= age_due_s(pressure, limits)
+
+
+def is_full(gathered: Gathered, limits: BatchLimits) -> bool:
+    """Return whether a batch may have no more than what is gathered."""
+    return gathered.records >= limits.rows_max or gathered.size >= limits.bytes_max

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -11,14 +11,14 @@ from schemas.hit import HEX_ID, HIT_VERSION, SOURCES, Hit, parsed_name, spool_nu
 from schemas.rejection import Reason, Rejection
 from schemas.session import Aliases
 
-RECEIVED_MS_MIN = 946_684_800_000  # 2000-01-01: before it no collector ran
-RECEIVED_MS_MAX = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
-UINT64 = 1 << 64
-VERDICTS = frozenset(Verdict) | {""}
+RECEIVED_MS_MIN: Final = 946_684_800_000  # 2000-01-01: before it no collector ran
+RECEIVED_MS_MAX: Final = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
+UINT64: Final = 1 << 64
+VERDICTS: Final = frozenset(Verdict) | {""}
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_decoder = msgspec.json.Decoder(Hit)
+_decoder: Final = msgspec.json.Decoder(Hit)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 

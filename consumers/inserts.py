@@ -30,12 +30,16 @@ class Inserts:
             future: Future[float] = Future()
             future.set_result(self._timed(load, batch, loaded))
             return future
-        self._under_way = {future for future in self._under_way if not future.done()}
-        if len(self._under_way) >= self._at_once_max:
+        if not self.has_room():
             return None
         future = self._threads.submit(self._timed, load, batch, loaded)
         self._under_way.add(future)
         return future
+
+    def has_room(self) -> bool:
+        """Return whether a load could begin now."""
+        self._under_way = {future for future in self._under_way if not future.done()}
+        return len(self._under_way) < self._at_once_max
 
     def wait(self, timeout_s: float) -> bool:
         """Return True when a load has ended, at the latest after `timeout_s`; False at once where none is under way."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -22,10 +22,10 @@ from schemas.event import COLUMNS, Event
 
 Columns = Mapping[str, Sequence[Any]]
 
-NO_ADDRESS = "::"
+NO_ADDRESS: Final = "::"
 ADDRESSES_CACHED_MAX = 65_536
 _COUNT_FIELDS = SpoolCount.__struct_fields__
-_encoder = msgspec.json.Encoder(decimal_format="string")
+_encoder: Final = msgspec.json.Encoder(decimal_format="string")
 
 
 class JsonRows(NamedTuple):
@@ -40,15 +40,16 @@ Rows = Columns | JsonRows
 
 def event_rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> JsonRows:
     """Return the rows of `events` for (offset, event) pairs; each event's place in the log is written into it."""
+    partition, first, last = batch.partition, batch.first, batch.last
     for offset, event in events:
         event.ip = address_text(event.ip)
         event.ts_s = event.ts / 1000
         event.received_s = event.received_at / 1000
         event.session_start_s = event.session_start / 1000
-        event.log_partition = batch.partition
+        event.log_partition = partition
         event.log_offset = offset
-        event.batch_first = batch.first
-        event.batch_last = batch.last
+        event.batch_first = first
+        event.batch_last = last
     return JsonRows(COLUMNS, _encoder.encode_lines([event for _, event in events]))
 
 

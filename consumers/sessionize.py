@@ -10,6 +10,7 @@ session is opened under the id of the day that its opener's `ts` lies in.
 from __future__ import annotations
 
 from itertools import chain
+from typing import Final
 
 from consumers.session_state import SessionState
 from schemas.bot_reason import BotReason
@@ -17,8 +18,8 @@ from schemas.event import Event
 from schemas.session import NO_CAMPAIGN, Aliases, Session, SessionRule
 from schemas.session_membership import add, belongs, event_key, find, holds, is_too_fast, session_id
 
-SERVER = "server"
-DAY_MS = 86_400_000
+SERVER: Final = "server"
+DAY_MS: Final = 86_400_000
 
 
 def visitors_of(event: Event, aliases: Aliases | None) -> list[int]:

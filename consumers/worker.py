@@ -23,7 +23,7 @@ from threading import Event as ThreadEvent
 import msgspec
 
 from consumers.batch import Batch, Loaded, Prepared
-from consumers.batch_pace import BatchLimits, Gathered, is_due
+from consumers.batch_pace import BatchLimits, Gathered, is_due, is_full
 from consumers.batch_rules import BatchRules
 from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
@@ -180,7 +180,11 @@ class PartitionWorker:
         return True
 
     def _gather(self) -> bool:
-        """Fetch what there is; return whether it makes a batch. While one is being loaded it makes none."""
+        """Fetch what there is; return whether it makes a batch. While one is being loaded it makes none.
+
+        What is not full gathers on until its load can begin: as large a batch as may be, and partitions whose batches
+        ended together do so no longer.
+        """
         limits = self._rules.batch
         now_s = self._clock_s()
         room, bytes_room = limits.rows_max - len(self._records), limits.bytes_max - self._bytes
@@ -192,7 +196,12 @@ class PartitionWorker:
         self._records += fresh
         self._bytes += sum(len(record.value) for record in fresh)
         gathered = Gathered(len(self._records), self._bytes, now_s - self._since_s)
-        return self._insert is None and is_due(gathered, self._gauge.read(now_s), limits)
+        if self._insert is not None or not is_due(gathered, self._gauge.read(now_s), limits):
+            return False
+        if is_full(gathered, limits) or self._inserts.has_room():
+            return True
+        self.waits_since_s = min(self.waits_since_s, now_s)
+        return False
 
     def _now_ms(self) -> int:
         return int(self._clock_s() * 1000)

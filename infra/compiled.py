@@ -56,6 +56,7 @@ MODULES = (
     "consumers.enrich.hint_mismatch",
     "consumers.enrich.network",
     "consumers.enrich.scrub",
+    "schemas.host",
     "schemas.language",
     "schemas.page",
     "schemas.parameters",

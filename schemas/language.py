@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 LANGUAGES_CACHED_MAX = 4_096
 LANGUAGE_CHARS_MAX = 35  # BCP 47 (RFC 5646, 4.4.1): what a well-formed tag needs at most in practice
-LIST_CHARS_MAX = 256  # only the first tag counts; the rest of a long header is not looked at
+LIST_CHARS_MAX: Final = 256  # only the first tag counts; the rest of a long header is not looked at
 
 _TAG = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,8}")
 _SCRIPT_CHARS = 4

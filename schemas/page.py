@@ -11,16 +11,16 @@ import re
 from collections.abc import Container
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from schemas.host import HOST_CHARS_MAX, normal_host
 
 PAGES_CACHED_MAX = 16_384
-PAGE_CACHED_CHARS_MAX = 1_024  # longer URLs hardly repeat; so the cache stays below 32 MiB of text
+PAGE_CACHED_CHARS_MAX: Final = 1_024  # longer URLs hardly repeat; so the cache stays below 32 MiB of text
 HOSTS_CACHED_MAX = 4_096
 PORT_MAX = 65_535
-LINK_PARAMETER = "hsl"  # what `/c` adds to a target for the collector alone (ingest/link.py)
+LINK_PARAMETER: Final = "hsl"  # what `/c` adds to a target for the collector alone (ingest/link.py)
 
 # Authority, and the rest from the character on that ends it. Linear: the authority can end at one place only.
 _URL = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^\x00-\x1f\x7f/\\?#]*)((?:[/\\?#][^\x00-\x1f\x7f]*)?)").fullmatch

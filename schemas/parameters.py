@@ -11,25 +11,25 @@ import sys
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from schemas.hit import Hit
 from schemas.rejection import Reason, Rejection
 
-TEXT = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid", "c", "ab"))
-TIMES = frozenset(("t", "sent"))
-NUMBERS = TIMES | {"v"}
-IDS = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
-NO_TEXT = NUMBERS | {"items"}
-KNOWN = TEXT | NO_TEXT
-PROPERTY = "p."
-DIGITS_SAFE = 20  # so short a row of digits is a number in range
+TEXT: Final = frozenset(("s", "e", "u", "r", "id", "ti", "l", "sr", "cur", "oid", "uid", "c", "ab"))
+TIMES: Final = frozenset(("t", "sent"))
+NUMBERS: Final = TIMES | {"v"}
+IDS: Final = frozenset(("id", "oid", "uid"))  # a JSON client may send these as whole numbers
+NO_TEXT: Final = NUMBERS | {"items"}
+KNOWN: Final = TEXT | NO_TEXT
+PROPERTY: Final = "p."
+DIGITS_SAFE: Final = 20  # so short a row of digits is a number in range
 DECODED_CACHED_MAX = 16_384
-DECODED_CHARS_MAX = 512  # longer values hardly repeat; so the cache stays below 32 MiB of text
-USUAL_LIMIT = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
-BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+DECODED_CHARS_MAX: Final = 512  # longer values hardly repeat; so the cache stays below 32 MiB of text
+USUAL_LIMIT: Final = 10**15  # JSON numbers nearer to 0, as times in ms and most amounts are, need no look at their size
+BROKEN_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class RejectError(Exception):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 UINT16_MAX = 65_535
 NO_SCREEN = (0, 0)
 SIZES_CACHED_MAX = 2_048
-SIZE_CHARS_MAX = 11
+SIZE_CHARS_MAX: Final = 11
 
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 from struct import Struct
+from typing import Final
 
 from schemas.session import EventKeys, Session, SessionRule
 
-NAME = Struct("<QQQ")
-MINUTE_MS = 60_000
+NAME: Final = Struct("<QQQ")
+MINUTE_MS: Final = 60_000
 
-BY_SERVER = "\0server"  # ends the key of an event that a server sent
-IDS_IN_TUPLE_MAX = 16  # a tuple is a third of a dict's size, and as fast as long as it is short
+BY_SERVER: Final = "\0server"  # ends the key of an event that a server sent
+IDS_IN_TUPLE_MAX: Final = 16  # a tuple is a third of a dict's size, and as fast as long as it is short
 
 
 def event_key(name: str, event_id: str, *, is_server: bool) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
@@ -25,19 +25,18 @@ from schemas.rejection import Reason, Rejection
 from schemas.screen import NO_SCREEN, screen
 from schemas.site import SITE_ID_PATTERN
 
-SITE = re.compile(SITE_ID_PATTERN)
-EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
-PAGE_VIEW = "PageView"
-EMAIL_OPEN = "EmailOpen"
-CENT_OF_CENT = Decimal("0.0001")
-VALUE_LIMIT = Decimal(10) ** 14  # Decimal(18, 4)
-QTY_MAX = (1 << 32) - 1
-PROPERTY_NAME_CHARS_MAX = 64
+SITE: Final = re.compile(SITE_ID_PATTERN)
+EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
+PAGE_VIEW: Final = "PageView"
+EMAIL_OPEN: Final = "EmailOpen"
+CENT_OF_CENT: Final = Decimal("0.0001")
+VALUE_LIMIT: Final = Decimal(10) ** 14  # Decimal(18, 4)
+QTY_MAX: Final = (1 << 32) - 1
+PROPERTY_NAME_CHARS_MAX: Final = 64
 AMOUNTS_CACHED_MAX = 4_096  # prices repeat
-NAME_CHARS_MAX = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
-CACHED_PRICES = frozenset((int, float))  # they hash fast, and are short
-RARE = frozenset(("uid", "v", "cur", "oid", "ab"))
-NO_PROPS: dict[str, str] = {}  # one for all: props are replaced, never changed
+NAME_CHARS_MAX: Final = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
+CACHED_PRICES: Final = frozenset((int, float))  # they hash fast, and are short
+NO_PROPS: Final[dict[str, str]] = {}  # one for all: props are replaced, never changed
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
@@ -70,7 +69,7 @@ def objection(event: Mapping[str, Any], limits: Limits) -> Rejection | None:
     return None
 
 
-def _checked(found: Mapping[str, Any], host: str, limits: Limits) -> tuple[str, str, tuple[Item, ...], list[str]]:
+def _checked(found: dict[str, Any], host: str, limits: Limits) -> tuple[str, str, tuple[Item, ...], list[str]]:
     """Return event name, site, items and the properties' parameters, of a page on `host`. Raises RejectError.
 
     All else that is known passes as it is, or is left out; amount and currency are asked of `money` and `currency`.
@@ -96,11 +95,10 @@ def _checked(found: Mapping[str, Any], host: str, limits: Limits) -> tuple[str, 
 
 def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     found = parameters(hit, limits.field_chars_max)
-    get = found.get
     denied = hit.consent in DENIED
-    page = _path_alone(get("u", "")) if denied else _page(get("u", ""), hit.referer)
+    page = _path_alone(found.get("u", "")) if denied else _page(found.get("u", ""), hit.referer)
     name, site, items, named = _checked(found, page.host, limits)
-    ts, ts_source = event_time(hit.received_at, get("t"), get("sent"), limits)
+    ts, ts_source = event_time(hit.received_at, found.get("t"), found.get("sent"), limits)
     event = Event(
         site=site,
         event_name=name,
@@ -111,34 +109,37 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
         source="email" if name == EMAIL_OPEN and hit.source == "pixel" else hit.source,
         spool_id=spool_number(hit.spool_id),
         spool_seq=hit.spool_seq,
-        event_id=get("id", ""),
+        event_id=found.get("id", ""),
         url_host=page.host,
         url_path=page.path,
         url_query=page.query,
-        title=get("ti", ""),
+        title=found.get("ti", ""),
         items=items,
         props={parameter[len(PROPERTY) :]: found[parameter] for parameter in named} if named else NO_PROPS,
         consent=hit.consent,
-        lang=language(get("l", ""), hit.accept_language),
+        lang=language(found.get("l", ""), hit.accept_language),
         ip=hit.ip,
         replay_of=hit.replay_of,
     )
-    if not found.keys().isdisjoint(RARE):
-        _add_rare(event, found)
+    _add_rare(event, found)
     if "sr" in found:
         event.screen_w, event.screen_h = screen(found["sr"]) or NO_SCREEN
-    referrer = get("r", "")
+    referrer = found.get("r", "")
     return event, f"https://{referrer}/" if denied and referrer else referrer
 
 
-def _add_rare(event: Event, found: Mapping[str, Any]) -> None:
+def _add_rare(event: Event, found: dict[str, Any]) -> None:
     """Write in what most events have not."""
-    get = found.get
-    event.user_id = get("uid", "")
-    event.value = money("v", get("v"))
-    event.currency = currency(get("cur", ""))
-    event.order_id = get("oid", "")
-    event.ab = get("ab", "")
+    if "uid" in found:
+        event.user_id = found["uid"]
+    if "v" in found:
+        event.value = money("v", found["v"])
+    if "cur" in found:
+        event.currency = currency(found["cur"])
+    if "oid" in found:
+        event.order_id = found["oid"]
+    if "ab" in found:
+        event.ab = found["ab"]
 
 
 def event_time(received_at: int, t: int | None, sent: int | None, limits: Limits) -> tuple[int, str]:
@@ -214,7 +215,7 @@ def _items(value: object, limits: Limits) -> tuple[Item, ...]:
 
 
 def _item(item: object, limits: Limits) -> Item:
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         raise RejectError(Reason.BAD_ITEMS, "an item is no object")
     texts = [_item_text(item, name, limits) for name in ("sku", "name", "category")]
     price = item.get("price")
@@ -236,7 +237,7 @@ def _price(price: object) -> Decimal:
 price_cached = lru_cache(AMOUNTS_CACHED_MAX, typed=True)(_price)
 
 
-def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
+def _item_text(item: dict[str, Any], name: str, limits: Limits) -> str:
     value = item.get(name)
     if value is None:
         return ""
@@ -251,7 +252,7 @@ def _item_text(item: Mapping[str, Any], name: str, limits: Limits) -> str:
     return value
 
 
-def _properties(found: Mapping[str, Any], limits: Limits) -> list[str]:
+def _properties(found: dict[str, Any], limits: Limits) -> list[str]:
     """Return the parameters that are properties. Raises RejectError."""
     named = [name for name in found if name.startswith(PROPERTY)]
     if len(named) > limits.properties_max:

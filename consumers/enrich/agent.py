@@ -13,7 +13,7 @@ monperrus/crawler-user-agents, matched case-sensitively as its own `is_crawler` 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from ua_parser import OS, Domain, UserAgent, load_lazy_builtins
@@ -25,7 +25,7 @@ from consumers.enrich.device import device
 from consumers.enrich.hint_mismatch import contradicts
 from schemas.bot_reason import BotReason
 
-AGENT_CHARS_MAX = 1_024
+AGENT_CHARS_MAX: Final = 1_024
 AGENTS_CACHED_MAX = 16_384  # a shop's day has a few thousand distinct agents; 1 to 2 KiB each
 
 UNKNOWN = "Other"  # ua-parser's own word

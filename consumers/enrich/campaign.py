@@ -8,13 +8,13 @@ other tags (`utm_source_platform`, `utm_creative_format`, `utm_marketing_tactic`
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from consumers.enrich.tables import CLICK_IDS
 
 CAMPAIGNS_CACHED_MAX = 8_192
-CAMPAIGN_CACHED_CHARS_MAX = 1_024
+CAMPAIGN_CACHED_CHARS_MAX: Final = 1_024
 
 
 class Campaign(NamedTuple):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consumers.enrich.campaign import NO_CAMPAIGN, Campaign
 from consumers.enrich.domain import public_suffix, registrable_domain
@@ -25,11 +25,11 @@ from schemas.channels import Channel
 from schemas.host import HOST_CHARS_MAX, normal_host
 from schemas.page import PAGE_CACHED_CHARS_MAX, android_package, split_page
 
-DIRECT = Channel.DIRECT.value
+DIRECT: Final = Channel.DIRECT.value
 CHANNELS_CACHED_MAX = 8_192
 SOURCES_CACHED_MAX = 8_192
 REFERRERS_CACHED_MAX = 8_192
-TAG_CHARS_MAX = 512  # tags are cut here before any rule looks at them
+TAG_CHARS_MAX: Final = 512  # tags are cut here before any rule looks at them
 
 _SHOPPING_CAMPAIGN = re.compile(r"(?:[^a-df-z]|^)shop|shopping")  # GA4: ^(.*(([^a-df-z]|^)shop|shopping).*)$
 _SOCIAL_MEDIA = frozenset({"social", "social-network", "social-media", "sm", "social network", "social media"})

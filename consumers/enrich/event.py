@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from typing import Final
 
 from consumers.enrich.agent import Agent, describe
 from consumers.enrich.campaign import NO_CAMPAIGN, UTM, campaign
@@ -22,7 +23,7 @@ from schemas.email_open import OpenBy
 from schemas.event import Event
 from schemas.hit import Hit
 
-GRANTED_ANALYTICS = Verdict.GRANTED_ANALYTICS.value  # a name, as every event asks: an enum's `value` is a call
+GRANTED_ANALYTICS: Final = Verdict.GRANTED_ANALYTICS.value  # a name, as every event asks: an enum's `value` is a call
 EMAIL_OPEN, EMAIL = "EmailOpen", "email"  # an event's name, its source
 NO_DOMAINS: tuple[str, ...] = ()
 USERS_CACHED_MAX = 4_096

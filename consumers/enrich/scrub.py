@@ -14,30 +14,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 from urllib.parse import quote, unquote
 
 from consumers.enrich.tables import CLICK_IDS, PRIVATE_ALWAYS, PRIVATE_LONG, plain_name
 from schemas.page import without_parameters
 from schemas.pattern import compiled
 
-MARKER = "(redacted)"
-LONG_CHARS_MIN = 16
-NESTED_MAX = 2  # an address within a parameter of an address within a parameter
+MARKER: Final = "(redacted)"
+LONG_CHARS_MIN: Final = 16
+NESTED_MAX: Final = 2  # an address within a parameter of an address within a parameter
 SCRUBS_CACHED_MAX = 16  # today's rules, and those of batches that a kill cut in half
 QUERIES_CACHED_MAX = 8_192
 NAMES_CACHED_MAX = 4_096
-NAME_CACHED_CHARS_MAX = 128
-QUERY_CACHED_CHARS_MAX = 1_024
+NAME_CACHED_CHARS_MAX: Final = 128
+QUERY_CACHED_CHARS_MAX: Final = 1_024
 
 _AT = r"(?:@|%(?:25)*40)"
 _LABEL = r"(?:[\w-]|%(?:25)*[89A-Fa-f][0-9A-Fa-f])+"
-_AT_DOMAIN = re.compile(rf"{_AT}({_LABEL}(?:\.{_LABEL})+)")
-_LOCAL_REVERSED = re.compile(r"[\w.%+\-'~!$^*{}|]*")
+_AT_DOMAIN: Final = re.compile(rf"{_AT}({_LABEL}(?:\.{_LABEL})+)")
+_LOCAL_REVERSED: Final = re.compile(r"[\w.%+\-'~!$^*{}|]*")
 # What ends a local part on its left when it is percent-encoded: = & ? / : # ; , [ ] < > " blank and control characters
-_DELIMITER = re.compile(r"%(?:25)*(?:[01][0-9A-Fa-f]|2[0236CcFf]|3[ABCDEFabcdef]|5[BbDd])")
-_IMAGE_SCALE = re.compile(r"[0-9](?:\.[0-9])?x\.[a-z]{3,5}")  # logo@2x.png
-_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,4}\.?")
-_BLANK = re.compile(r"\s|%20|\+")
+_DELIMITER: Final = re.compile(r"%(?:25)*(?:[01][0-9A-Fa-f]|2[0236CcFf]|3[ABCDEFabcdef]|5[BbDd])")
+_IMAGE_SCALE: Final = re.compile(r"[0-9](?:\.[0-9])?x\.[a-z]{3,5}")  # logo@2x.png
+_TOKEN: Final = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,4}\.?")
+_BLANK: Final = re.compile(r"\s|%20|\+")
 
 
 class Scrub:

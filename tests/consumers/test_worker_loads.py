@@ -20,8 +20,11 @@ class Slow:
         self.at_once_max = at_once_max
         self.waits = []
 
+    def has_room(self):
+        return len(self.under_way) < self.at_once_max
+
     def start(self, load, batch, loaded):
-        if len(self.under_way) == self.at_once_max:
+        if not self.has_room():
             return None
         future = Future()
         self.under_way.append((future, load, batch, loaded))
@@ -103,6 +106,23 @@ def test_a_batch_whose_turn_it_is_not_waits_with_its_rows():
         inserts.end()
         box.step(3)
     assert len(box.clickhouse.rows("events")) == 18
+
+
+def test_what_is_not_full_gathers_on_until_its_load_can_begin():
+    box = three_partitions(Box(hits(3)))
+    inserts = slow_box(box, at_once_max=1)
+    for log in box.logs[1:]:
+        log.few, log.records = 2, log.records[:2]
+    box.step(9)
+    assert inserts.places() == [(0, 0, 2)]
+    assert box.calls == [("register", 0, 2)], "two of three, for longer than a batch gathers"
+    box.logs[1].records += records([hit(seq, spool=2, visitor=1) for seq in range(3)])[2:]
+    inserts.end()
+    box.step(1)
+    assert inserts.places() == [(1, 0, 2)]
+    inserts.end()
+    box.step(1)
+    assert inserts.places() == [(2, 0, 1)]
 
 
 def test_who_has_waited_longest_loads_next():
