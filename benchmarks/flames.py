@@ -1,7 +1,8 @@
 """Where the time goes: one flame graph per process of `hitstream up` through Kafka, at nine tenths of what it holds.
 
-Python processes are sampled by py-spy with native frames (their compiled parts show as such), which does not tell work
-from waiting: stacks that end in a wait are left out (`WAITS`), and with them calls that might have waited and did not.
+Python processes are sampled by py-spy with native frames (compiled modules are known by mypyc's names for functions),
+which does not tell work from waiting: stacks that end in a wait are left out (`WAITS`), and with them calls that might
+have waited and did not.
 ClickHouse and the broker are sampled on the CPU by perf, the broker's compiled Java named by a map that its JVM writes;
 chDB comes without names for its functions, so its threads' names and the kernel's functions must do. One process after
 the other is sampled while hits come. Run it as `python -m benchmarks.flames`, after `bench_end_to_end`; it writes
@@ -29,6 +30,7 @@ from benchmarks.paced_wrk import Load, prepare
 from benchmarks.pipelines import CORES, ours
 from benchmarks.results_file import RESULTS, write_result
 from benchmarks.wrk import check_programs
+from infra import compiled
 from infra.kafka_server.broker import KafkaServer
 from infra.kafka_server.jars import ensure_jars
 from schemas.settings import load
@@ -47,6 +49,8 @@ WAITS = (
 )
 WAITING_LEAVES = ("recv", "poll", "select", "sem_", "futex", "nanosleep", "clock_nanosleep")
 PYTHON_FILE = re.compile(r"\(([^():]+\.py):\d+\)$")
+COMPILED = re.compile(r"CPy(?:Def|Py)_(\w+?)___")  # behind it the function; the module by its last name
+COMPILED_FILES = {module.rpartition(".")[2]: module.replace(".", "/") + ".py" for module in compiled.MODULES}
 
 
 def sampled_by_py_spy(pid: int, seconds: float, directory: Path) -> dict[tuple[str, ...], int]:
@@ -67,8 +71,12 @@ def waits(stack: tuple[str, ...]) -> bool:
 
 def python_file(stack: tuple[str, ...]) -> str:
     """Return the innermost Python file of a stack: what called the native code that the time went to."""
-    found = (match[1] for frame in reversed(stack) if (match := PYTHON_FILE.search(frame)))
-    return next(found, "no Python")
+    for frame in reversed(stack):
+        if match := PYTHON_FILE.search(frame):
+            return match[1]
+        if match := COMPILED.match(frame):
+            return COMPILED_FILES.get(match[1], match[1])
+    return "no Python"
 
 
 def thread(stack: tuple[str, ...]) -> str:

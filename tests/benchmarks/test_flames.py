@@ -39,6 +39,8 @@ def test_time_in_native_code_is_its_python_callers():
         python_file(("main (a.py:1)", "decode (consumers/decode.py:40)", "loads (orjson.so)")) == "consumers/decode.py"
     )
     assert python_file(("start (libc.so.6)",)) == "no Python"
+    compiled = ("run (a.py:1)", "CPyDef_validate____event (__native_hitstream.c:146898)", "PyDict_New (dict.c:1)")
+    assert python_file(compiled) == "schemas/validate.py"
 
 
 def test_names_are_short():
