@@ -86,12 +86,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 READINGS = {
-    "collector": "`group_commit.py` writes the answers to the sockets, `runners.py` is the loop, which reads: the "
-    "kernel's work, as any web server's. The hot path itself, and the one write of a tick to the spool, are the rest.",
+    "collector": "`client.py` writes the answers to the sockets, `runners.py` is the loop, which reads: the kernel's "
+    "work, as any web server's. The hot path itself, and the one write of a tick to the spool, are the rest.",
     "forwarder": "It does not parse hits; what it does, it does once a batch: compress, send, save its cursor. A hit "
     "costs less where batches are larger.",
-    "worker": "The steps of the pipeline are files of `consumers/` and `schemas/`; the insert's encoding is "
-    "clickhouse-connect's.",
+    "worker": "The steps of the pipeline are files of `consumers/` and `schemas/`, and no one of them is most of it.",
     "clickhouse": "`MergeMutate` merges parts, `RuntimeData` and `ThreadPool` insert and query, `python` is the HTTP "
     "endpoint. Fewer and larger blocks mean fewer merges.",
     "broker": "`C2` and `C1 CompilerThre` compile Java: a broker that has run for long has done with it. "

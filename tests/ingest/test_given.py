@@ -1,7 +1,5 @@
 """What the edge reads of a query or an event is what the worker reads of the hit, wherever the worker can read it."""
 
-from decimal import Decimal
-
 import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 
 from ingest.given import CHOICE, CHOICE_ESCAPED, NAMES, UNREADABLE, given_in_event, given_in_query
 from ingest.hit_builder import json_text
-from schemas.parameters import NUMBERS, RejectError, from_json, from_query, number
+from schemas.parameters import NUMBERS, TIMES, RejectError, from_json, from_query, number, time_ms
 
 PIECES = st.sampled_from(
     ["s", "e", "u", "c", "v", "t", "cur", "p.k", "%63", "%73", "c%", "=", "=", "&", "&", "1", "0", "a", "%31", "%zz",
@@ -20,6 +18,10 @@ QUERIES = st.lists(PIECES, max_size=14).map("".join)
 
 def read(query):
     return given_in_query(json_text(query.encode()))
+
+
+def number_of(name, value):
+    return time_ms(name, value) if name in TIMES else number(name, value)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_a_query_is_read_as_the_worker_reads_it(query):
         theirs = from_query(query)
     except RejectError:
         return
-    mine = {name: number(name, value) if name in NUMBERS else value for name, value in found.items()}
+    mine = {name: number_of(name, value) if name in NUMBERS else value for name, value in found.items()}
     assert mine == {name: value for name, value in theirs.items() if name in NAMES}
 
 
@@ -66,6 +68,7 @@ JSON = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=Fals
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "uid", "p.k"]), JSON | st.lists(JSON, max_size=2), max_size=5))
+@example({"t": 0.5})
 def test_an_event_is_read_as_the_worker_reads_it(event):
     found = given_in_event(event)
     assert orjson.dumps(found)
@@ -75,4 +78,7 @@ def test_an_event_is_read_as_the_worker_reads_it(event):
         return
     assert found.keys() == theirs.keys() & NAMES
     for name, value in found.items():
-        assert Decimal(str(value)) == theirs[name] if name in NUMBERS else str(value) == theirs[name] or name == "c"
+        if name in NUMBERS:
+            assert number_of(name, value) == theirs[name]
+        else:
+            assert str(value) == theirs[name] or name == "c"
