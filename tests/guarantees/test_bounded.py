@@ -16,8 +16,8 @@ from benchmarks.http_sender import Pace, Target, send
 from benchmarks.steady import steady_hits
 
 KIB = 1024
-SPOOL_BYTES_MAX = 512 * KIB
-LOG_BYTES_MAX = 1024 * KIB
+SPOOL_BYTES_MAX = 2048 * KIB
+LOG_BYTES_MAX = 4096 * KIB
 
 
 def _segment_bytes(root: Path) -> int:
@@ -40,7 +40,7 @@ def test_a_full_box_refuses_and_loses_nothing(tmp_path):
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
         requests = steady_hits(7, int(time.time() * 1000))
-        pace = Pace(connections=8, requests_max=6_000, seconds_max=60.0)
+        pace = Pace(connections=8, requests_max=20_000, seconds_max=60.0)
         report = asyncio.run(send(requests, Target("127.0.0.1", box.port), pace))
         assert report.statuses[503] > 1_000, report.statuses
         assert report.statuses.keys() <= {200, 204, 503}
