@@ -40,7 +40,7 @@ from benchmarks.end_to_end_page import BOX, KAFKA, NGINX, RIVAL
 from benchmarks.first_seen import FirstSeen, Latency
 from benchmarks.footprint import Footprint, footprint
 from benchmarks.paced_wrk import CONNECTIONS, SITE, Answers, Load, prepare
-from benchmarks.pipelines import CORES, Counts, Pipeline, check_empty, ours, rival
+from benchmarks.pipelines import CORES, PARTITIONS, Counts, Pipeline, check_empty, ours, rival
 from benchmarks.results_file import write_result
 from benchmarks.steady_rate import (
     GROWTH_LONG,
@@ -294,7 +294,12 @@ def main() -> int:
         return 0
     nginx_says = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True, check=True).stderr
     versions = {"nginx": nginx_says.strip().rpartition("/")[2], "kafka": end_to_end_page.kafka_version()}
-    figures = {"request_bytes": round(request_bytes), "answer_bytes": len(PIXEL), "pipelines": rows}
+    figures = {
+        "request_bytes": round(request_bytes),
+        "answer_bytes": len(PIXEL),
+        "partitions": PARTITIONS,
+        "pipelines": rows,
+    }
     print(write_result("end_to_end", figures, versions))
     print(*end_to_end_page.write(), scale_page.write(), sep="\n")
     return 0

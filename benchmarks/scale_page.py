@@ -90,7 +90,7 @@ READINGS = {
     "work, as any web server's. The hot path itself, and the one write of a tick to the spool, are the rest.",
     "forwarder": "It does not parse hits; what it does, it does once a batch: compress, send, save its cursor. A hit "
     "costs less where batches are larger.",
-    "worker": "The steps of the pipeline are files of `consumers/` and `schemas/`, and no one of them is most of it.",
+    "worker": "The steps of the pipeline are files of `consumers/` and `schemas/`.",
     "clickhouse": "`MergeMutate` merges parts, `RuntimeData` and `ThreadPool` insert and query, `python` is the HTTP "
     "endpoint. Fewer and larger blocks mean fewer merges.",
     "broker": "`C2` and `C1 CompilerThre` compile Java: a broker that has run for long has done with it. "
@@ -125,7 +125,8 @@ def _measured_part(result: dict[str, Any], known: Measured) -> str:
 
 {through["hits_per_s"]:,} hits/s through Kafka and {box["hits_per_s"]:,} on the single box, each held for
 {through["seconds"]:g} s on two cores ({machine["cpu"]}, Python {machine["python"]}, commit {result["commit"]}), load
-generator included. CPU is user and system time. Batches grow with the rate, so a hit costs less where more come.
+generator included, with {result["figures"]["partitions"]} log partitions. CPU is user and system time. Batches grow
+with the rate, and shrink with more partitions, so a hit costs less where more come.
 
 {table(("process", "CPU µs a hit", "hits/s that fill a core", "µs on the single box"), roles)}
 

@@ -182,8 +182,7 @@ class PartitionWorker:
     def _gather(self) -> bool:
         """Fetch what there is; return whether it makes a batch. While one is being loaded it makes none.
 
-        What is not full gathers on until its load can begin: as large a batch as may be, and partitions whose batches
-        ended together do so no longer.
+        What is not full gathers on until its load can begin: formed sooner, its rows would wait, and it be smaller.
         """
         limits = self._rules.batch
         now_s = self._clock_s()

@@ -2,7 +2,7 @@
 
 Too many parts, a violated constraint, a view that throws, a full disk: `insert_done` returns as if nothing had
 happened. But the engine notes the last error of each code in `system.errors`, with the id of the query that met it,
-and just after an INSERT its connection's `queryID()` is that INSERT's. Pure.
+and until the next INSERT its connection's `queryID()` is that INSERT's, whatever is asked meanwhile. Pure.
 
 - An INSERT that met an error is never taken for written.
 - Where others met the same error meanwhile, the note may be theirs and hide ours: then the INSERT fails with ABORTED,

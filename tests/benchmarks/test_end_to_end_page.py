@@ -87,7 +87,7 @@ def test_the_page_about_scale_is_made_from_a_result():
     machine = {"cpu": "a CPU", "python": "3.13.0"}
     row = {"cpu_us_per_hit": cpu_us, "bytes_per_hit": sizes}
     pipelines = {name: {**found, **row} for name, found in rows().items()}
-    figures = {"request_bytes": 800, "answer_bytes": 200, "pipelines": pipelines}
+    figures = {"request_bytes": 800, "answer_bytes": 200, "partitions": 4, "pipelines": pipelines}
     shares = {"worker": {"consumers/decode.py": 0.6, "consumers/rows.py": 0.3}}
     flames = {"figures": {"hits_per_s": 13_500, "shares": shares}}
     page = scale_page.page({"machine": machine, "commit": "abc1234", "figures": figures}, flames)

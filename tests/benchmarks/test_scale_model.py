@@ -51,5 +51,5 @@ def test_what_is_measured_comes_from_the_result():
         "cpu_us_per_hit": {**KNOWN.cpu_us, "wrk": 9.0, "measuring": 1.0},
         "bytes_per_hit": {"hit": 1000, "log": 150, "events": 40, "other_tables": 20},
     }
-    figures = {"request_bytes": 800, "answer_bytes": 200, "pipelines": {"ours": row}}
+    figures = {"request_bytes": 800, "answer_bytes": 200, "partitions": 4, "pipelines": {"ours": row}}
     assert measured(figures, "ours") == KNOWN

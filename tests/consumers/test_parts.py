@@ -18,6 +18,7 @@ HITS, PARTITIONS = 30, 2
 LIMITS = BatchLimits(rows_max=1, bytes_max=1 << 20, age_s_min=0.0, age_s_max=1.0, parts_max=PARTS_MAX)
 REFUSAL = f"parts_to_delay_insert = {REFUSED_FROM}, parts_to_throw_insert = {REFUSED_FROM}"
 FILLED = ("events", "session_parts", "batches")
+OURS = "active AND database = currentDatabase()"
 NO_MERGES = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
 
 
@@ -81,3 +82,19 @@ def test_without_the_limit_the_same_batches_are_refused(client):
         box.step()
     assert box.rows() == REFUSED_FROM
     assert box.worker.counters.retries > 0
+
+
+def test_small_parts_are_merged_from_sixteen_on(client):
+    def insert(numbers):
+        for number in numbers:
+            client.insert("batches", {"batch_first": [number], "received_at": [2_000_000_000_000]}, token=str(number))
+
+    def levels():
+        return [
+            level for (level,) in client.query(f"SELECT level FROM system.parts WHERE {OURS} AND table = 'batches'")
+        ]
+
+    insert(range(15))
+    assert levels() == [0] * 15
+    insert(range(15, 32))
+    wait_until(lambda: max(levels()) > 0)
