@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     )
     parts_max: int = Field(
         default=600,
-        ge=64,  # merges begin at 16, see 0007_fewer_merges.sql; batches must not wait for them below
+        ge=64,  # merges begin at 17, see 0008_merges_of_alike.sql; batches must not wait for them below
         description="From so many parts in a partition of a ClickHouse table on, batches wait for merges.",
     )
     inserts_at_once_max: int = Field(

@@ -1,6 +1,7 @@
 """Many small batches against a real server: parts stay bounded, and no insert is refused for them."""
 
 from itertools import count
+from time import sleep
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from consumers.worker import Worker
 
 PARTS_MAX, REFUSED_FROM = 6, 12
 HITS, PARTITIONS = 30, 2
+LARGE_ROWS, MERGE_S = 1_000_000, 2.0
 LIMITS = BatchLimits(rows_max=1, bytes_max=1 << 20, age_s_min=0.0, age_s_max=1.0, parts_max=PARTS_MAX)
 REFUSAL = f"parts_to_delay_insert = {REFUSED_FROM}, parts_to_throw_insert = {REFUSED_FROM}"
 FILLED = ("events", "session_parts", "batches")
@@ -38,7 +40,7 @@ class Box:
     def __init__(self, client, limits):
         self.client = client
         for table in FILLED:
-            self.client.command(f"ALTER TABLE {table} MODIFY SETTING min_parts_to_merge_at_once = 2")
+            self.client.command(f"ALTER TABLE {table} MODIFY SETTING merge_selector_base = 2")
         self.client.command(f"ALTER TABLE events MODIFY SETTING {REFUSAL}, {NO_MERGES}")
         self.store = ClickHouseStore(client)
         seconds = count(2_000_000_000, 5)
@@ -84,17 +86,21 @@ def test_without_the_limit_the_same_batches_are_refused(client):
     assert box.worker.counters.retries > 0
 
 
-def test_small_parts_are_merged_from_sixteen_on(client):
+def test_small_parts_are_merged_once_there_are_many_and_without_the_large_one(client):
     def insert(numbers):
         for number in numbers:
             client.insert("batches", {"batch_first": [number], "received_at": [2_000_000_000_000]}, token=str(number))
 
-    def levels():
-        return [
-            level for (level,) in client.query(f"SELECT level FROM system.parts WHERE {OURS} AND table = 'batches'")
-        ]
+    def parts():
+        return client.query(f"SELECT rows, level FROM system.parts WHERE {OURS} AND table = 'batches' ORDER BY rows")
 
+    client.command(
+        "INSERT INTO batches (batch_first, spool_id, received_at) "
+        f"SELECT number, cityHash64(number), fromUnixTimestamp64Milli(2000000000000) FROM numbers({LARGE_ROWS})"
+    )
     insert(range(15))
-    assert levels() == [0] * 15
-    insert(range(15, 32))
-    wait_until(lambda: max(levels()) > 0)
+    sleep(MERGE_S)  # long enough for a merge that took the large one, too
+    assert parts() == [(1, 0)] * 15 + [(LARGE_ROWS, 0)]
+    insert(range(15, 40))
+    wait_until(lambda: len(parts()) < 30)
+    assert parts()[-1] == (LARGE_ROWS, 0)
