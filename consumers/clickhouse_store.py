@@ -123,7 +123,7 @@ _VIEW_ROWS = "WHERE visitor_id != 0"
 _FORGET = "DELETE FROM session_parts WHERE "
 _FORGET_ON_CLUSTER = "DELETE FROM session_parts_local ON CLUSTER '{cluster}' WHERE "  # waits for every host
 _VIEW_READS_LOCAL = "events_local AS events"  # one shard's; infra/cluster_ddl.py
-_COUNT_ANEW = "INSERT INTO session_parts"
+_COUNT_ANEW = "INSERT INTO session_parts (* EXCEPT (entry, exit))"  # the view fills all others, in their order
 
 
 class Client(Protocol):

@@ -157,17 +157,25 @@ def _materialized_view(statement: str, words: Sequence[Token], cluster: str) -> 
         return _edited(statement, [_on_cluster(name, cluster), *_global_in(words)])
     if not words[7].is_word("TO"):
         raise FatalError(f"a materialized view has a target table (TO): {_beginning(statement)}")
+    target = _Edit(words[8].start, words[8].end, words[8].text + LOCAL)
+    return _edited(statement, [_on_cluster(name, cluster), target, *_local_sources(statement, words)])
+
+
+def _local_sources(statement: str, words: Sequence[Token]) -> list[_Edit]:
     sources = [words[at + 1] for at, word in enumerate(words) if word.is_word("FROM", "JOIN")]
     if not sources or not all(source.is_identifier for source in sources):
         raise FatalError(f"a materialized view reads tables, not subqueries: {_beginning(statement)}")
-    edits = [_on_cluster(name, cluster), _Edit(words[8].start, words[8].end, words[8].text + LOCAL)]
-    edits += [_Edit(item.start, item.end, f"{item.text}{LOCAL} AS {item.text}") for item in sources]
-    return _edited(statement, edits)
+    return [_Edit(item.start, item.end, f"{item.text}{LOCAL} AS {item.text}") for item in sources]
 
 
 def _alter(statement: str, words: Sequence[Token], cluster: str) -> list[str]:
-    """Return the local table's ALTER; columns stand in the Distributed table, too, and change there last."""
+    """Return the local table's ALTER; columns stand in the Distributed table, too, and change there last.
+
+    A materialized view's query (MODIFY QUERY) is changed as it is made: inside the shard.
+    """
     name, kinds, depth, first = words[2], set(), 0, True
+    if words[3].is_word("MODIFY") and words[4].is_word("QUERY"):
+        return [_edited(statement, [_on_cluster(name, cluster), *_local_sources(statement, words)])]
     for at in range(3, len(words) - 1):
         if first:
             kinds.add(words[at + 1].is_word("COLUMN"))

@@ -27,6 +27,14 @@ class Recording:
         return self._client.query(sql, parameters)
 
 
+def before(number, directory):
+    """A directory with the migrations before that one."""
+    for migration in read(DIRECTORY):
+        if migration.number < number:
+            (directory / migration.name).write_bytes((DIRECTORY / migration.name).read_bytes())
+    return directory
+
+
 @pytest.fixture
 def client(clickhouse_url, fresh_database):
     setup = ClickHouse(clickhouse_url, database="")
@@ -133,9 +141,7 @@ def test_scripts_that_cannot_be_cut_for_certain_are_refused(script):
 
 def test_the_report_layout_keeps_the_rows_that_are_there(client, tmp_path):
     """Rows loaded before the layout are found after it, and so are their bots, with server events and without."""
-    for migration in read(DIRECTORY)[:4]:
-        (tmp_path / migration.name).write_bytes((DIRECTORY / migration.name).read_bytes())
-    migrate(client, tmp_path)
+    migrate(client, before(5, tmp_path))
     columns = {
         "site": ["a", "a", "b"],
         "visitor_id": [1, 1, 1],
@@ -148,13 +154,13 @@ def test_the_report_layout_keeps_the_rows_that_are_there(client, tmp_path):
     }
     client.insert("events", columns, token="before")
     query = f"SELECT {', '.join(columns)} FROM events ORDER BY site, session_id"
-    before = client.query(query)
+    loaded = client.query(query)
     bots = "SELECT site, visitor_id, session_id FROM bot_sessions ORDER BY ALL"
     assert client.query(bots) == [("a", 1, 5)]
 
     names = migrate(client)
     assert names[0] == "0005_report_layout.sql"
-    assert client.query(query) == before
+    assert client.query(query) == loaded
     assert client.query(bots) == [("a", 1, 5)]
     late = {key: values[:1] for key, values in columns.items()} | {"session_id": [6], "source": ["server"]}
     client.insert("events", late | {"event_id": ["x"]}, token="after")
@@ -163,3 +169,31 @@ def test_the_report_layout_keeps_the_rows_that_are_there(client, tmp_path):
     codecs = client.query("SELECT argMax(default_compression_codec, max_block_number) FROM system.parts WHERE active "
                           "AND database = currentDatabase() AND table = 'events'")  # fmt: skip
     assert codecs == [("ZSTD(3)",)]
+
+
+def test_sessions_counted_before_their_pages_were_columns_keep_them_and_go_on(client, tmp_path):
+    """Also where events of one time stand on both sides: the former are first, as their offsets are smaller."""
+    migrate(client, before(9, tmp_path))
+    at_ms = 1_767_225_600_000
+
+    def insert(first, pages):
+        client.insert("events", {
+            "site": ["a"] * 2, "visitor_id": [1] * 2, "session_id": [5] * 2, "session_start": [at_ms] * 2,
+            "ts": [at_ms, at_ms + 60_000], "received_at": [at_ms] * 2, "event_name": ["PageView"] * 2,
+            "log_offset": [first, first + 1], "url_host": ["a.example"] * 2, "url_path": pages,
+            "ref_host": ["r.example"] * 2,
+        }, token=str(first))  # fmt: skip
+
+    names = "events, first_ts, duration_s, is_bounce, entry_host, entry_path, entry_ref_host, exit_path"
+    query = f"SELECT {names} FROM sessions"
+    insert(0, ["/entry", "/middle"])
+    counted = client.query(query)
+    assert counted[0][4:] == ("a.example", "/entry", "r.example", "/middle")
+    migrate(client)
+    assert client.query(query) == counted
+    insert(2, ["/later", "/exit"])
+    both = [(4, *counted[0][1:7], "/exit")]
+    assert client.query(query) == both
+    client.command("OPTIMIZE TABLE session_parts FINAL")
+    assert client.query(query) == both
+    assert client.query("SELECT count() FROM session_parts") == [(1,)]
