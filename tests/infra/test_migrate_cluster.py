@@ -230,7 +230,7 @@ def test_sessions_are_mended_on_every_host_and_from_every_shard():
         "DELETE FROM session_parts_local ON CLUSTER 'c' WHERE session_id IN (7)",
         (
             "INSERT INTO session_parts (* EXCEPT (entry, exit)) "
-                "SELECT 1 FROM hitstream.events AS events WHERE visitor_id != 0 "
+            "SELECT 1 FROM hitstream.events AS events WHERE visitor_id != 0 "
             "AND session_id IN (7) GROUP BY a SETTINGS insert_deduplicate = 0"
         ),
     ]
