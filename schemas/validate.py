@@ -36,7 +36,6 @@ PROPERTY_NAME_CHARS_MAX: Final = 64
 AMOUNTS_CACHED_MAX = 4_096  # prices repeat
 NAME_CHARS_MAX: Final = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
 CACHED_PRICES: Final = frozenset((int, float))  # they hash fast, and are short
-NO_PROPS: Final[dict[str, str]] = {}  # one for all: props are replaced, never changed
 NO_PAGE = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
@@ -98,29 +97,22 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     denied = hit.consent in DENIED
     page = _path_alone(found.get("u", "")) if denied else _page(found.get("u", ""), hit.referer)
     name, site, items, named = _checked(found, page.host, limits)
-    ts, ts_source = event_time(hit.received_at, found.get("t"), found.get("sent"), limits)
-    event = Event(
-        site=site,
-        event_name=name,
-        visitor_id=int(hit.visitor_id, 16),
-        ts=ts,
-        ts_source=ts_source,
-        received_at=hit.received_at,
-        source="email" if name == EMAIL_OPEN and hit.source == "pixel" else hit.source,
-        spool_id=spool_number(hit.spool_id),
-        spool_seq=hit.spool_seq,
-        event_id=found.get("id", ""),
-        url_host=page.host,
-        url_path=page.path,
-        url_query=page.query,
-        title=found.get("ti", ""),
-        items=items,
-        props={parameter[len(PROPERTY) :]: found[parameter] for parameter in named} if named else NO_PROPS,
-        consent=hit.consent,
-        lang=language(found.get("l", ""), hit.accept_language),
-        ip=hit.ip,
-        replay_of=hit.replay_of,
-    )
+    event = Event()
+    event.site, event.event_name = site, name
+    event.visitor_id = int(hit.visitor_id, 16)
+    event.ts, event.ts_source = event_time(hit.received_at, found.get("t"), found.get("sent"), limits)
+    event.received_at = hit.received_at
+    event.source = "email" if name == EMAIL_OPEN and hit.source == "pixel" else hit.source
+    event.spool_id, event.spool_seq = spool_number(hit.spool_id), hit.spool_seq
+    event.event_id = found.get("id", "")
+    event.url_host, event.url_path, event.url_query = page.host, page.path, page.query
+    event.title = found.get("ti", "")
+    event.items = items
+    if named:
+        event.props = {parameter[len(PROPERTY) :]: found[parameter] for parameter in named}
+    event.consent = hit.consent
+    event.lang = language(found.get("l", ""), hit.accept_language)
+    event.ip, event.replay_of = hit.ip, hit.replay_of
     _add_rare(event, found)
     if "sr" in found:
         event.screen_w, event.screen_h = screen(found["sr"]) or NO_SCREEN
