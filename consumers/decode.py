@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from schemas.consent import DENIED, Verdict
-from schemas.hit import HEX_ID, HIT_VERSION, SOURCES, Hit, parsed_name, spool_number
+from schemas.hit import HEX_ID, HIT_VERSION, SOURCES, Hit, parsed_name
 from schemas.rejection import Reason, Rejection
 from schemas.session import Aliases
+from schemas.spool_id import spool_number
 
 RECEIVED_MS_MIN: Final = 946_684_800_000  # 2000-01-01: before it no collector ran
 RECEIVED_MS_MAX: Final = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
@@ -22,12 +23,9 @@ _decoder: Final = msgspec.json.Decoder(Hit)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class Name(NamedTuple):
-    """A hit's name, and when it came: enough to count it and to know it again. `received_at` 0: not known."""
-
-    spool_id: int
-    spool_seq: int
-    received_at: int
+# A hit's name, and when it came, 0: not known. Enough to count it and to know it again.
+Name = tuple[int, int, int]
+NAME_FIELDS: Final = ("spool_id", "spool_seq", "received_at")
 
 
 def decode(value: bytes) -> Hit | Rejection:
@@ -46,7 +44,7 @@ def decode(value: bytes) -> Hit | Rejection:
 
 def name_of(hit: Hit) -> Name:
     """Return a hit's name."""
-    return Name(spool_number(hit.spool_id), hit.spool_seq, hit.received_at)
+    return spool_number(hit.spool_id), hit.spool_seq, hit.received_at
 
 
 def aliases_of(hit: Hit) -> Aliases | None:
@@ -65,13 +63,13 @@ def name_in(value: bytes) -> Name | None:
         fields = _fields.decode(value)
     except NO_JSON:
         return None
-    spool_id, spool_seq, received_at = (_plain(fields, name) for name in Name._fields)
+    spool_id, spool_seq, received_at = [_plain(fields, name) for name in NAME_FIELDS]
     if not isinstance(spool_id, str) or not HEX_ID.fullmatch(spool_id):
         return None
     if not _is_int(spool_seq) or not 0 <= spool_seq < UINT64:
         return None
     known = _is_int(received_at) and RECEIVED_MS_MIN <= received_at < RECEIVED_MS_MAX
-    return Name(int(spool_id, 16), spool_seq, received_at if known else 0)
+    return int(spool_id, 16), spool_seq, received_at if known else 0
 
 
 def _plain(fields: dict[str, msgspec.Raw], name: str) -> Any:  # noqa: ANN401  whatever stands there

@@ -8,6 +8,7 @@ batches ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 from urllib.parse import unquote_plus
 
 from consumers.batch import Batch, Loaded, Prepared, RejectedRecord, SpoolCount
@@ -26,7 +27,7 @@ from schemas.limits import Limits
 from schemas.rejection import Reason, Rejection
 from schemas.validate import validate
 
-NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
+NO_NAME: Final[Name] = (0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 SITE_CHARS_MAX = 64
 STEP_RECORDS = 1_000  # the best of five sizes in two noisy runs: no more than a guess
 
@@ -105,11 +106,11 @@ def _named(record: Record, hit: Hit | Rejection, marks: Marks) -> Prepared:
     """Return a record with its name, and whether it was sent again, or why it is no hit."""
     if isinstance(hit, Rejection):
         known = name_in(record.value)
-        if known and marks.resent(known.spool_id, known.spool_seq):
+        if known and marks.resent(known[0], known[1]):
             return Prepared(record, known, resent=True)
         return Prepared(record, known or NO_NAME, rejection=hit)
     name = name_of(hit)
-    if marks.resent(name.spool_id, name.spool_seq):
+    if marks.resent(name[0], name[1]):
         return Prepared(record, name, resent=True)
     return Prepared(record, name, replay_of=hit.replay_of)
 

@@ -42,6 +42,8 @@ MODULES = (
     "consumers.decode",
     "consumers.deduplicate",
     "consumers.drop_replayed",
+    "consumers.log_reader.kafka_partition",
+    "consumers.log_reader.port",
     "consumers.pipeline",
     "consumers.rows",
     "consumers.session_state",
@@ -64,6 +66,7 @@ MODULES = (
     "schemas.parameters",
     "schemas.screen",
     "schemas.session_membership",
+    "schemas.spool_id",
     "schemas.validate",
 )
 # What the modules import: its types are built in.

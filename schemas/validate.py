@@ -15,7 +15,7 @@ from typing import Any, Final
 from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
-from schemas.hit import Hit, spool_number
+from schemas.hit import Hit
 from schemas.host import is_on
 from schemas.language import language
 from schemas.limits import Limits
@@ -24,6 +24,7 @@ from schemas.parameters import KNOWN, PROPERTY, RejectError, from_json, number, 
 from schemas.rejection import Reason, Rejection
 from schemas.screen import NO_SCREEN, screen
 from schemas.site import SITE_ID_PATTERN
+from schemas.spool_id import spool_number
 
 SITE: Final = re.compile(SITE_ID_PATTERN)
 EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
