@@ -15,10 +15,11 @@ from schemas.spool_id import spool_number
 RECEIVED_MS_MIN: Final = 946_684_800_000  # 2000-01-01: before it no collector ran
 RECEIVED_MS_MAX: Final = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
 UINT64: Final = 1 << 64
-VERDICTS: Final = frozenset(Verdict) | {""}
+GRANTED: Final = frozenset(verdict.value for verdict in Verdict if verdict not in DENIED) | {""}
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+is_hex_id: Final = HEX_ID.fullmatch
 _decoder: Final = msgspec.json.Decoder(Hit)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -64,7 +65,7 @@ def name_in(value: bytes) -> Name | None:
     except NO_JSON:
         return None
     spool_id, spool_seq, received_at = [_plain(fields, name) for name in NAME_FIELDS]
-    if not isinstance(spool_id, str) or not HEX_ID.fullmatch(spool_id):
+    if not isinstance(spool_id, str) or not is_hex_id(spool_id):
         return None
     if not _is_int(spool_seq) or not 0 <= spool_seq < UINT64:
         return None
@@ -87,10 +88,10 @@ def _wrong_field(hit: Hit) -> str:
     """Return what is wrong with a field's value, or ""."""
     if (
         spool_number(hit.spool_id) < 0
-        or not HEX_ID.fullmatch(hit.visitor_id)
-        or (hit.key != hit.visitor_id and not HEX_ID.fullmatch(hit.key))
-        or (hit.visitor_before and not HEX_ID.fullmatch(hit.visitor_before))
-        or (hit.visitor_after and not HEX_ID.fullmatch(hit.visitor_after))
+        or not is_hex_id(hit.visitor_id)
+        or (hit.key != hit.visitor_id and not is_hex_id(hit.key))
+        or (hit.visitor_before and not is_hex_id(hit.visitor_before))
+        or (hit.visitor_after and not is_hex_id(hit.visitor_after))
     ):
         return "key, spool_id and visitors' ids are 16 lower-case hex digits"
     if not 0 <= hit.spool_seq < UINT64:
@@ -101,11 +102,11 @@ def _wrong_field(hit: Hit) -> str:
         return f"source {hit.source!r} is none of {', '.join(SOURCES)}"
     if hit.replay_of and parsed_name(hit.replay_of) is None:
         return f"replay_of {hit.replay_of[:80]!r} is no hit's name"
-    return _wrong_consent(hit) if hit.consent in DENIED or hit.consent not in VERDICTS else ""
+    return "" if hit.consent in GRANTED else _wrong_consent(hit)
 
 
 def _wrong_consent(hit: Hit) -> str:
-    if hit.consent not in VERDICTS:
+    if hit.consent not in DENIED:
         return f"consent {hit.consent[:80]!r} is no verdict that this release knows"
     if hit.event is None or int(hit.visitor_id, 16):
         return f"a hit with the verdict {hit.consent} has an event and no visitor"

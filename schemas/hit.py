@@ -7,12 +7,12 @@ partitions without parsing: `payload[KEY_START:KEY_END]` is 16 lower-case hex di
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 import msgspec
 
-HIT_VERSION = 1
+HIT_VERSION: Final = 1
 PREFIX = b'{"key":"'
 KEY_START = len(PREFIX)
 KEY_END = KEY_START + 16

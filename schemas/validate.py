@@ -37,7 +37,7 @@ PROPERTY_NAME_CHARS_MAX: Final = 64
 AMOUNTS_CACHED_MAX = 4_096  # prices repeat
 NAME_CHARS_MAX: Final = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
 CACHED_PRICES: Final = frozenset((int, float))  # they hash fast, and are short
-NO_PAGE = Page("", "", "")
+NO_PAGE: Final = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
 
@@ -227,7 +227,7 @@ def _price(price: object) -> Decimal:
     return money("price", None if price is None or price == "" else number("price", price))
 
 
-price_cached = lru_cache(AMOUNTS_CACHED_MAX, typed=True)(_price)
+price_cached: Final = lru_cache(AMOUNTS_CACHED_MAX, typed=True)(_price)
 
 
 def _item_text(item: dict[str, Any], name: str, limits: Limits) -> str:
