@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 
 OBJECTS_NEW_MAX = 100_000
-WORKERS_NEW_MAX = 500_000  # batches under way are more than the above: each event is four objects or five until it is in
+WORKERS_NEW_MAX = 500_000  # each event is four objects or five until its batch is in, and several batches are under way
 ROUNDS = (20, 100)  # of the youngest before the next older are looked at, and of these
 
 
