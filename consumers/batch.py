@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from consumers.decode import Name
 from consumers.log_reader.port import Record
 from schemas.event import Event
@@ -30,34 +28,44 @@ class Batch(NamedTuple):
         return f"{self.topic}:{self.partition}:{self.first}-{self.last}"
 
 
-class Prepared(msgspec.Struct, gc=False):
+class Prepared:
     """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none.
 
     `aliases` are a cookieless visitor's ids of the days around.
     """
 
-    record: Record
-    name: Name
-    site: str = ""
-    event: Event | None = None
-    rejection: Rejection | None = None
-    resent: bool = False
-    replay_of: str = ""
-    aliases: Aliases | None = None
+    def __init__(
+        self,
+        record: Record,
+        name: Name,
+        *,
+        rejection: Rejection | None = None,
+        resent: bool = False,
+        replay_of: str = "",
+    ) -> None:
+        self.record = record
+        self.name = name
+        self.site = ""
+        self.event: Event | None = None
+        self.rejection = rejection
+        self.resent = resent
+        self.replay_of = replay_of
+        self.aliases: Aliases | None = None
 
 
-class SpoolCount(msgspec.Struct, gc=False):
+class SpoolCount:
     """One row of `batches`: what became of a spool's hits in a batch. `resent` stands outside the ledger."""
 
-    spool_id: int
-    seq_min: int
-    seq_max: int
-    received_at: int
-    inserted: int = 0
-    rejected: int = 0
-    duplicate: int = 0
-    filtered: int = 0
-    resent: int = 0
+    def __init__(self, spool_id: int, seq_min: int, seq_max: int, received_at: int) -> None:
+        self.spool_id = spool_id
+        self.seq_min = seq_min
+        self.seq_max = seq_max
+        self.received_at = received_at
+        self.inserted = 0
+        self.rejected = 0
+        self.duplicate = 0
+        self.filtered = 0
+        self.resent = 0
 
 
 class RejectedRecord(NamedTuple):

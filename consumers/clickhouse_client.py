@@ -49,7 +49,6 @@ INSERT_SETTINGS = {
     "throw_on_max_partitions_per_insert_block": 0,
 }
 JSON_SETTINGS = {
-    "input_format_json_compact_allow_variable_number_of_columns": 1,  # what is behind the columns is not for the table
     "input_format_json_named_tuples_as_objects": 0,
     "input_format_parallel_parsing": 0,  # it cuts the rows in blocks by their bytes
     "max_insert_block_size": 1_000_000,  # more rows than the setting `batch_rows_max` allows

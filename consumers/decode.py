@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from schemas.consent import DENIED, Verdict
-from schemas.hit import HEX_ID, HIT_VERSION, SOURCES, Hit, parsed_name, spool_number
+from schemas.hit import HEX_ID, HIT_VERSION, SOURCES, Hit, parsed_name
 from schemas.rejection import Reason, Rejection
 from schemas.session import Aliases
+from schemas.spool_id import spool_number
 
 RECEIVED_MS_MIN: Final = 946_684_800_000  # 2000-01-01: before it no collector ran
 RECEIVED_MS_MAX: Final = 4_102_444_800_000  # 2100-01-01: behind it a clock is broken, and DateTime64 text gets odd
 UINT64: Final = 1 << 64
-VERDICTS: Final = frozenset(Verdict) | {""}
+GRANTED: Final = frozenset(verdict.value for verdict in Verdict if verdict not in DENIED) | {""}
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+is_hex_id: Final = HEX_ID.fullmatch
 _decoder: Final = msgspec.json.Decoder(Hit)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class Name(NamedTuple):
-    """A hit's name, and when it came: enough to count it and to know it again. `received_at` 0: not known."""
-
-    spool_id: int
-    spool_seq: int
-    received_at: int
+# A hit's name, and when it came, 0: not known. Enough to count it and to know it again.
+Name = tuple[int, int, int]
+NAME_FIELDS: Final = ("spool_id", "spool_seq", "received_at")
 
 
 def decode(value: bytes) -> Hit | Rejection:
@@ -46,7 +45,7 @@ def decode(value: bytes) -> Hit | Rejection:
 
 def name_of(hit: Hit) -> Name:
     """Return a hit's name."""
-    return Name(spool_number(hit.spool_id), hit.spool_seq, hit.received_at)
+    return spool_number(hit.spool_id), hit.spool_seq, hit.received_at
 
 
 def aliases_of(hit: Hit) -> Aliases | None:
@@ -65,13 +64,13 @@ def name_in(value: bytes) -> Name | None:
         fields = _fields.decode(value)
     except NO_JSON:
         return None
-    spool_id, spool_seq, received_at = (_plain(fields, name) for name in Name._fields)
-    if not isinstance(spool_id, str) or not HEX_ID.fullmatch(spool_id):
+    spool_id, spool_seq, received_at = [_plain(fields, name) for name in NAME_FIELDS]
+    if not isinstance(spool_id, str) or not is_hex_id(spool_id):
         return None
     if not _is_int(spool_seq) or not 0 <= spool_seq < UINT64:
         return None
     known = _is_int(received_at) and RECEIVED_MS_MIN <= received_at < RECEIVED_MS_MAX
-    return Name(int(spool_id, 16), spool_seq, received_at if known else 0)
+    return int(spool_id, 16), spool_seq, received_at if known else 0
 
 
 def _plain(fields: dict[str, msgspec.Raw], name: str) -> Any:  # noqa: ANN401  whatever stands there
@@ -89,10 +88,10 @@ def _wrong_field(hit: Hit) -> str:
     """Return what is wrong with a field's value, or ""."""
     if (
         spool_number(hit.spool_id) < 0
-        or not HEX_ID.fullmatch(hit.visitor_id)
-        or (hit.key != hit.visitor_id and not HEX_ID.fullmatch(hit.key))
-        or (hit.visitor_before and not HEX_ID.fullmatch(hit.visitor_before))
-        or (hit.visitor_after and not HEX_ID.fullmatch(hit.visitor_after))
+        or not is_hex_id(hit.visitor_id)
+        or (hit.key != hit.visitor_id and not is_hex_id(hit.key))
+        or (hit.visitor_before and not is_hex_id(hit.visitor_before))
+        or (hit.visitor_after and not is_hex_id(hit.visitor_after))
     ):
         return "key, spool_id and visitors' ids are 16 lower-case hex digits"
     if not 0 <= hit.spool_seq < UINT64:
@@ -103,11 +102,11 @@ def _wrong_field(hit: Hit) -> str:
         return f"source {hit.source!r} is none of {', '.join(SOURCES)}"
     if hit.replay_of and parsed_name(hit.replay_of) is None:
         return f"replay_of {hit.replay_of[:80]!r} is no hit's name"
-    return _wrong_consent(hit) if hit.consent in DENIED or hit.consent not in VERDICTS else ""
+    return "" if hit.consent in GRANTED else _wrong_consent(hit)
 
 
 def _wrong_consent(hit: Hit) -> str:
-    if hit.consent not in VERDICTS:
+    if hit.consent not in DENIED:
         return f"consent {hit.consent[:80]!r} is no verdict that this release knows"
     if hit.event is None or int(hit.visitor_id, 16):
         return f"a hit with the verdict {hit.consent} has an event and no visitor"

@@ -8,6 +8,7 @@ batches ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 from urllib.parse import unquote_plus
 
 from consumers.batch import Batch, Loaded, Prepared, RejectedRecord, SpoolCount
@@ -26,9 +27,8 @@ from schemas.limits import Limits
 from schemas.rejection import Reason, Rejection
 from schemas.validate import validate
 
-NO_NAME = Name(0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
+NO_NAME: Final[Name] = (0, 0, 0)  # a record that is no hit has no spool; its row in `batches` has spool 0
 SITE_CHARS_MAX = 64
-STEP_RECORDS = 1_000  # the best of five sizes in two noisy runs: no more than a guess
 
 Enrich = Callable[[Event, Hit, str], None]
 
@@ -39,20 +39,16 @@ def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNO
 
 
 def prepare_with(batch: Batch, marks: Marks, limits: Limits, enrich: Enrich) -> list[Prepared]:
-    """Do as `prepare`, with a step `enrich` that writes into an event what its hit and referrer say.
-
-    Each step goes over STEP_RECORDS before the next one does.
-    """
+    """Do as `prepare`, with a step `enrich` that writes into an event what its hit and referrer say."""
     prepared: list[Prepared] = []
-    for start in range(0, len(batch.records), STEP_RECORDS):
-        records = batch.records[start : start + STEP_RECORDS]
-        hits = [decode(record.value) for record in records]
-        fresh = [_named(record, hit, marks) for record, hit in zip(records, hits, strict=True)]
-        referrers = [_validated(item, hit, limits) for item, hit in zip(fresh, hits, strict=True)]
-        for item, hit, referrer in zip(fresh, hits, referrers, strict=True):
+    for record in batch.records:
+        hit = decode(record.value)
+        item = _named(record, hit, marks)
+        prepared.append(item)
+        if not isinstance(hit, Rejection) and not item.resent:
+            referrer = _validated(item, hit, limits)
             if item.event is not None:
                 _enriched(item, item.event, hit, referrer, enrich)
-        prepared += fresh
     return prepared
 
 
@@ -105,19 +101,17 @@ def _named(record: Record, hit: Hit | Rejection, marks: Marks) -> Prepared:
     """Return a record with its name, and whether it was sent again, or why it is no hit."""
     if isinstance(hit, Rejection):
         known = name_in(record.value)
-        if known and marks.resent(known.spool_id, known.spool_seq):
+        if known and marks.resent(known[0], known[1]):
             return Prepared(record, known, resent=True)
         return Prepared(record, known or NO_NAME, rejection=hit)
     name = name_of(hit)
-    if marks.resent(name.spool_id, name.spool_seq):
+    if marks.resent(name[0], name[1]):
         return Prepared(record, name, resent=True)
     return Prepared(record, name, replay_of=hit.replay_of)
 
 
-def _validated(item: Prepared, hit: Hit | Rejection, limits: Limits) -> str:
+def _validated(item: Prepared, hit: Hit, limits: Limits) -> str:
     """Give a record its event, or say why it has none; return the referrer as given."""
-    if item.resent or isinstance(hit, Rejection):
-        return ""
     try:
         validated = validate(hit, limits)
     except Exception as error:  # noqa: BLE001  one hit that a step cannot take must not stop its partition for ever
@@ -130,10 +124,8 @@ def _validated(item: Prepared, hit: Hit | Rejection, limits: Limits) -> str:
     return referrer
 
 
-def _enriched(item: Prepared, event: Event, hit: Hit | Rejection, referrer: str, enrich: Enrich) -> None:
+def _enriched(item: Prepared, event: Event, hit: Hit, referrer: str, enrich: Enrich) -> None:
     """Enrich an event, or say that this cannot be done."""
-    if isinstance(hit, Rejection):
-        raise TypeError("what has an event is a hit")
     try:
         enrich(event, hit, referrer)
     except Exception as error:  # noqa: BLE001  as above

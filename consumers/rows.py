@@ -1,4 +1,4 @@
-"""Step 7: what a batch became, as ClickHouse takes it. Pure, but that events are given their place in the log here.
+"""Step 7: what a batch became, as ClickHouse takes it. Pure.
 
 Events, which are many and wide, are lines of JSON: one C call encodes all of them, and the server parses each value by
 its column's type. Shapes: DateTime64(3) seconds since 1970 UTC with three decimals; IPv6 text; Decimal text; items
@@ -10,7 +10,7 @@ str or bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, NamedTuple
@@ -18,18 +18,38 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from consumers.batch import Batch, RejectedRecord, SpoolCount
-from schemas.event import COLUMNS, Event
+from schemas.event import Event
 
 Columns = Mapping[str, Sequence[Any]]
 
 NO_ADDRESS: Final = "::"
 ADDRESSES_CACHED_MAX = 65_536
-_COUNT_FIELDS = SpoolCount.__struct_fields__
+_COUNT_FIELDS: Final[tuple[str, ...]] = (
+    "spool_id",
+    "seq_min",
+    "seq_max",
+    "received_at",
+    "inserted",
+    "rejected",
+    "duplicate",
+    "filtered",
+    "resent",
+)
+# The columns of `events`, in the order of `_rows`.
+COLUMNS: Final[tuple[str, ...]] = (
+    *("site", "event_name", "visitor_id", "ts_source", "source", "spool_id", "spool_seq", "event_id", "user_id"),
+    *("session_id", "channel", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"),
+    *("click_id", "click_id_type", "ref_host", "url_host", "url_path", "url_query", "title"),
+    *("value", "currency", "order_id", "items", "props", "ab", "consent", "country", "region", "city"),
+    *("os", "os_version", "browser", "browser_version", "device", "is_bot", "bot_reason", "open_by", "open_reason"),
+    *("lang", "screen_w", "screen_h", "ip", "replay_of", "ts", "received_at", "session_start"),
+    *("log_partition", "log_offset", "batch_first", "batch_last"),
+)
 _encoder: Final = msgspec.json.Encoder(decimal_format="string")
 
 
 class JsonRows(NamedTuple):
-    """Rows as lines of JSON: each a list of values in the order of `columns`, and maybe more, which no column takes."""
+    """Rows as lines of JSON: each a list of values in the order of `columns`."""
 
     columns: Sequence[str]
     lines: bytes
@@ -39,18 +59,24 @@ Rows = Columns | JsonRows
 
 
 def event_rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> JsonRows:
-    """Return the rows of `events` for (offset, event) pairs; each event's place in the log is written into it."""
+    """Return the rows of `events` for (offset, event) pairs."""
+    return JsonRows(COLUMNS, _encoder.encode_lines(_rows(batch, events)))
+
+
+def _rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> Iterator[list[object]]:
     partition, first, last = batch.partition, batch.first, batch.last
     for offset, event in events:
-        event.ip = address_text(event.ip)
-        event.ts_s = event.ts / 1000
-        event.received_s = event.received_at / 1000
-        event.session_start_s = event.session_start / 1000
-        event.log_partition = partition
-        event.log_offset = offset
-        event.batch_first = first
-        event.batch_last = last
-    return JsonRows(COLUMNS, _encoder.encode_lines([event for _, event in events]))
+        yield [
+            event.site, event.event_name, event.visitor_id, event.ts_source, event.source, event.spool_id,
+            event.spool_seq, event.event_id, event.user_id, event.session_id, event.channel, event.utm_source,
+            event.utm_medium, event.utm_campaign, event.utm_term, event.utm_content, event.click_id,
+            event.click_id_type, event.ref_host, event.url_host, event.url_path, event.url_query, event.title,
+            event.value, event.currency, event.order_id, event.items, event.props, event.ab, event.consent,
+            event.country, event.region, event.city, event.os, event.os_version, event.browser, event.browser_version,
+            event.device, event.is_bot, event.bot_reason, event.open_by, event.open_reason, event.lang,
+            event.screen_w, event.screen_h, address_text(event.ip), event.replay_of, event.ts / 1000,
+            event.received_at / 1000, event.session_start / 1000, partition, offset, first, last,
+        ]  # fmt: skip
 
 
 def rejected_columns(batch: Batch, rejected: Sequence[RejectedRecord]) -> Columns:

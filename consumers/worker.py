@@ -29,7 +29,7 @@ from consumers.dead_letter import DeadLetter, letters
 from consumers.deduplicate import Marks
 from consumers.enrich.network import UNKNOWN_NETWORKS, Networks
 from consumers.inserts import Inserts
-from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered
+from consumers.log_reader.port import FencedError, LogReader, PartitionLog, Record, Registered, bytes_of
 from consumers.metrics import WorkerCounters
 from consumers.pipeline import finish, lookups, prepare, replayed_names
 from consumers.pressure import Gauge
@@ -193,7 +193,7 @@ class PartitionWorker:
                 return False
             self._since_s = now_s
         self._records += fresh
-        self._bytes += sum(len(record.value) for record in fresh)
+        self._bytes += bytes_of(fresh)
         gathered = Gathered(len(self._records), self._bytes, now_s - self._since_s)
         if self._insert is not None or not is_due(gathered, self._gauge.read(now_s), limits):
             return False

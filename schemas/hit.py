@@ -7,13 +7,12 @@ partitions without parsing: `payload[KEY_START:KEY_END]` is 16 lower-case hex di
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 import msgspec
 
-HIT_VERSION = 1
+HIT_VERSION: Final = 1
 PREFIX = b'{"key":"'
 KEY_START = len(PREFIX)
 KEY_END = KEY_START + 16
@@ -21,8 +20,6 @@ KEY_END = KEY_START + 16
 HEX_ID = re.compile(r"[0-9a-f]{16}")
 NAME = re.compile(r"([0-9a-f]{16}):(0|[1-9][0-9]{0,19})")
 
-SPOOL_CHARS = 16
-SPOOLS_CACHED_MAX = 4_096
 SOURCES = ("pixel", "beacon", "server", "click", "email")
 
 
@@ -67,17 +64,6 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the log partition of a 16-digit key: crc32(key) mod n, librdkafka's `consistent` partitioner."""
     return crc32(key) % partitions
-
-
-def spool_number(text: str) -> int:
-    """Return the number that a spool's id stands for; -1 for what is no such id."""
-    return spool_cached(text) if len(text) == SPOOL_CHARS else -1
-
-
-@lru_cache(SPOOLS_CACHED_MAX)
-def spool_cached(text: str) -> int:
-    """Return the number of a spool's id (the cache behind `spool_number`)."""
-    return int(text, 16) if HEX_ID.fullmatch(text) else -1
 
 
 def name_text(spool_id: int, spool_seq: int) -> str:

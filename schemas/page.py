@@ -72,7 +72,7 @@ def _split(url: str) -> Page | None:
     return Page(host, path.replace("\\", "/") or "/", query)
 
 
-split_cached = lru_cache(PAGES_CACHED_MAX)(_split)
+split_cached: Final = lru_cache(PAGES_CACHED_MAX)(_split)
 
 
 def _host_of(authority: str) -> str:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 UINT16_MAX = 65_535
-NO_SCREEN = (0, 0)
+NO_SCREEN: Final = (0, 0)
 SIZES_CACHED_MAX = 2_048
 SIZE_CHARS_MAX: Final = 11
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from schemas.consent import DENIED
 from schemas.currency import CURRENCIES
 from schemas.event import ZERO, Event, Item
-from schemas.hit import Hit, spool_number
+from schemas.hit import Hit
 from schemas.host import is_on
 from schemas.language import language
 from schemas.limits import Limits
@@ -24,6 +24,7 @@ from schemas.parameters import KNOWN, PROPERTY, RejectError, from_json, number, 
 from schemas.rejection import Reason, Rejection
 from schemas.screen import NO_SCREEN, screen
 from schemas.site import SITE_ID_PATTERN
+from schemas.spool_id import spool_number
 
 SITE: Final = re.compile(SITE_ID_PATTERN)
 EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
@@ -36,8 +37,7 @@ PROPERTY_NAME_CHARS_MAX: Final = 64
 AMOUNTS_CACHED_MAX = 4_096  # prices repeat
 NAME_CHARS_MAX: Final = len(PROPERTY) + PROPERTY_NAME_CHARS_MAX
 CACHED_PRICES: Final = frozenset((int, float))  # they hash fast, and are short
-NO_PROPS: Final[dict[str, str]] = {}  # one for all: props are replaced, never changed
-NO_PAGE = Page("", "", "")
+NO_PAGE: Final = Page("", "", "")
 _exact = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
 
@@ -98,29 +98,22 @@ def _event(hit: Hit, limits: Limits) -> tuple[Event, str]:
     denied = hit.consent in DENIED
     page = _path_alone(found.get("u", "")) if denied else _page(found.get("u", ""), hit.referer)
     name, site, items, named = _checked(found, page.host, limits)
-    ts, ts_source = event_time(hit.received_at, found.get("t"), found.get("sent"), limits)
-    event = Event(
-        site=site,
-        event_name=name,
-        visitor_id=int(hit.visitor_id, 16),
-        ts=ts,
-        ts_source=ts_source,
-        received_at=hit.received_at,
-        source="email" if name == EMAIL_OPEN and hit.source == "pixel" else hit.source,
-        spool_id=spool_number(hit.spool_id),
-        spool_seq=hit.spool_seq,
-        event_id=found.get("id", ""),
-        url_host=page.host,
-        url_path=page.path,
-        url_query=page.query,
-        title=found.get("ti", ""),
-        items=items,
-        props={parameter[len(PROPERTY) :]: found[parameter] for parameter in named} if named else NO_PROPS,
-        consent=hit.consent,
-        lang=language(found.get("l", ""), hit.accept_language),
-        ip=hit.ip,
-        replay_of=hit.replay_of,
-    )
+    event = Event()
+    event.site, event.event_name = site, name
+    event.visitor_id = int(hit.visitor_id, 16)
+    event.ts, event.ts_source = event_time(hit.received_at, found.get("t"), found.get("sent"), limits)
+    event.received_at = hit.received_at
+    event.source = "email" if name == EMAIL_OPEN and hit.source == "pixel" else hit.source
+    event.spool_id, event.spool_seq = spool_number(hit.spool_id), hit.spool_seq
+    event.event_id = found.get("id", "")
+    event.url_host, event.url_path, event.url_query = page.host, page.path, page.query
+    event.title = found.get("ti", "")
+    event.items = items
+    if named:
+        event.props = {parameter[len(PROPERTY) :]: found[parameter] for parameter in named}
+    event.consent = hit.consent
+    event.lang = language(found.get("l", ""), hit.accept_language)
+    event.ip, event.replay_of = hit.ip, hit.replay_of
     _add_rare(event, found)
     if "sr" in found:
         event.screen_w, event.screen_h = screen(found["sr"]) or NO_SCREEN
@@ -234,7 +227,7 @@ def _price(price: object) -> Decimal:
     return money("price", None if price is None or price == "" else number("price", price))
 
 
-price_cached = lru_cache(AMOUNTS_CACHED_MAX, typed=True)(_price)
+price_cached: Final = lru_cache(AMOUNTS_CACHED_MAX, typed=True)(_price)
 
 
 def _item_text(item: dict[str, Any], name: str, limits: Limits) -> str:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from consumers.enrich import agent, campaign, channel, domain, email_open, event, network, scrub
-from schemas import hit, language, page, parameters, screen, validate
+from schemas import language, page, parameters, screen, spool_id, validate
 
 CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
     {
@@ -30,7 +30,7 @@ CACHES: MappingProxyType[str, _lru_cache_wrapper[Any]] = MappingProxyType(
         "screen": screen.screen_cached,
         "amount": validate.money,
         "price": validate.price_cached,
-        "spool": hit.spool_cached,
+        "spool": spool_id.spool_cached,
         "scrub": scrub.query_cached,
         "scrub_rules": scrub.scrub_of,
         "private_name": scrub.plain_cached,

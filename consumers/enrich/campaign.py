@@ -34,7 +34,7 @@ class Campaign(NamedTuple):
 
 
 _NOTHING = ("",) * len(Campaign._fields)
-NO_CAMPAIGN = Campaign()
+NO_CAMPAIGN: Final = Campaign()
 UTM = Campaign._fields[:5]
 _KNOWN = frozenset(UTM) | frozenset(CLICK_IDS)
 _LONGEST = max(map(len, _KNOWN))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from schemas.event import Event
 from schemas.host import is_on
 from schemas.page import split_page
 
-CLICK = "click"  # an event's source
+CLICK: Final = "click"  # an event's source
 TARGET_PROPERTY = "target"
 
 

@@ -11,9 +11,9 @@ both ways give the same words.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-HINT_CHARS_MAX = 512
+HINT_CHARS_MAX: Final = 512
 BRANDS_MAX = 16
 CHROMIUM = "Chromium"
 GENERIC_BRANDS = ("Google Chrome", "Android WebView", CHROMIUM)  # in order of precedence, behind any product
@@ -82,7 +82,7 @@ class Hinted(NamedTuple):
     model: str = ""
 
 
-NO_HINTS = ClientHints()
+NO_HINTS: Final = ClientHints()
 NOTHING_HINTED = Hinted()
 
 

@@ -24,8 +24,9 @@ from schemas.event import Event
 from schemas.hit import Hit
 
 GRANTED_ANALYTICS: Final = Verdict.GRANTED_ANALYTICS.value  # a name, as every event asks: an enum's `value` is a call
-EMAIL_OPEN, EMAIL = "EmailOpen", "email"  # an event's name, its source
-NO_DOMAINS: tuple[str, ...] = ()
+EMAIL_OPEN: Final = "EmailOpen"  # an event's name
+EMAIL: Final = "email"  # its source
+NO_DOMAINS: Final[tuple[str, ...]] = ()
 USERS_CACHED_MAX = 4_096
 
 

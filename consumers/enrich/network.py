@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 NETWORKS_CACHED_MAX = 65_536
 NAME_CHARS_MAX = 100
@@ -38,7 +38,7 @@ class Network(NamedTuple):
 
 Lookup = Callable[[str], Network]
 NO_PLACE = Place()
-NO_NETWORK = Network(NO_PLACE, is_datacentre=False)
+NO_NETWORK: Final = Network(NO_PLACE, is_datacentre=False)
 
 
 def nothing_known(address: str) -> Network:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from consumers.log_reader.kafka_place import Place, metadata_of
 from consumers.log_reader.port import FencedError, Record, Registered
 
-RECORDS_AHEAD_MAX = 500
+RECORDS_AHEAD_MAX: Final = 2_000
 
 
 class Assignment(NamedTuple):

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -15,12 +15,18 @@ class FencedError(Exception):
     """The partition is no longer ours. Nothing was committed; the worker must not insert."""
 
 
-class Record(NamedTuple):
+class Record:
     """One record: offset, key (16 hex digits for a hit of ours, b"" where a foreign producer sent none) and bytes."""
 
-    offset: int
-    key: bytes
-    value: bytes
+    def __init__(self, offset: int, key: bytes, value: bytes) -> None:
+        self.offset = offset
+        self.key = key
+        self.value = value
+
+
+def bytes_of(records: Iterable[Record]) -> int:
+    """Return how many bytes the records' values have together."""
+    return sum([len(record.value) for record in records])
 
 
 class Registered(NamedTuple):

@@ -139,7 +139,7 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
     from consumers.network_files import NetworkFileMetrics
     from consumers.progress import ProgressMetrics, TimedClient
     from consumers.worker import Worker
-    from infra.collection import freeze
+    from infra.collection import WORKERS_NEW_MAX, freeze
     from infra.command.database import apply_retention, open_client
     from infra.command.worker_rules import network_files, worker_rules
 
@@ -171,7 +171,7 @@ def _worker(given: argparse.Namespace, name: str, settings: Settings, life: Life
                 apply_retention(changed)
 
         watch.start(take_up)
-        freeze()
+        freeze(WORKERS_NEW_MAX)
         worker.run(life.stop)
     return 0
 

@@ -10,12 +10,13 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 import urllib3
+from support.events import event_of
 
 from consumers.batch import Batch
 from consumers.clickhouse_client import ClickHouse
 from consumers.rows import JsonRows, event_rows
 from schemas.errors import FatalError, RetryError
-from schemas.event import Event, Item
+from schemas.event import Item
 
 AT = 1_700_000_000_123
 ITEMS = [("sku-1", "Größe «L»", "shirts", Decimal("9.9900"), 2), ("sku-2", "", "", Decimal("0.0001"), 1)]
@@ -83,7 +84,7 @@ def test_each_type_comes_back_as_it_went_in(client):
 
 def event(**fields):
     required = {"site": "shop", "event_name": "PageView", "source": "pixel", "ts_source": "client", "visitor_id": 7}
-    return Event(**required | {"ts": AT, "received_at": AT, "spool_id": 1, "spool_seq": 2} | fields)
+    return event_of(**required | {"ts": AT, "received_at": AT, "spool_id": 1, "spool_seq": 2} | fields)
 
 
 def test_each_value_of_a_row_in_json_comes_back_as_it_went_in(client):

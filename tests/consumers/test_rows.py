@@ -8,12 +8,13 @@ from ipaddress import IPv6Address
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import event_of, fields_of
 from support.simulated_hits import BASE_MS
 
 from consumers.batch import Batch, RejectedRecord, SpoolCount
 from consumers.log_reader.port import Record
 from consumers.rows import NO_ADDRESS, address_text, batch_columns, event_rows, rejected_columns
-from schemas.event import Event, Item
+from schemas.event import Item
 from schemas.rejection import Reason, Rejection
 
 BATCH = Batch("hits", 3, 10, 19, BASE_MS, [])
@@ -31,7 +32,7 @@ def event(**fields):
         "spool_id": 1,
         "spool_seq": 2,
     }
-    return Event(**required | fields)
+    return event_of(**required | fields)
 
 
 def columns_of(table):
@@ -56,6 +57,19 @@ def test_events():
     assert (first["ip"], second["ip"]) == ("::ffff:192.0.2.0", NO_ADDRESS)
 
 
+def test_every_value_stands_under_the_name_of_its_field():
+    fields = fields_of(event_of())
+    texts = {name: name for name, value in fields.items() if isinstance(value, str)}
+    numbers = {name: 1000 * number for number, name in enumerate(fields) if type(fields[name]) is int}
+    rows = event_rows(BATCH, [(10, event_of(**texts, **numbers, is_bot=True))])
+    row = dict(zip(rows.columns, json.loads(rows.lines), strict=True))
+    assert row["is_bot"] is True
+    assert [(name, row[name]) for name in texts if row[name] != name] == [("ip", NO_ADDRESS)]
+    seconds = [name for name, value in numbers.items() if row[name] != value]
+    assert [(name, row[name] * 1000) for name in seconds] == [(name, numbers[name]) for name in seconds]
+    assert set(seconds) == {"ts", "received_at", "session_start"}
+
+
 def test_rows_made_again_are_the_same():
     events = [(10, event(ip="192.0.2.0")), (12, event(ip="2001:db8::"))]
     assert event_rows(BATCH, events) == event_rows(BATCH, events)
@@ -74,9 +88,10 @@ def test_rejected():
 
 
 def test_batches():
-    columns = batch_columns(
-        BATCH, [SpoolCount(1, 5, 9, BASE_MS + 5, 1, 2, 3, 4, 5), SpoolCount(0, 0, 0, 0, rejected=1)]
-    )
+    first, second = SpoolCount(1, 5, 9, BASE_MS + 5), SpoolCount(0, 0, 0, 0)
+    first.inserted, first.rejected, first.duplicate, first.filtered, first.resent = 1, 2, 3, 4, 5
+    second.rejected = 1
+    columns = batch_columns(BATCH, [first, second])
     assert set(columns) == set(columns_of("batches")) - {"loaded_at"}
     assert columns["topic"] == ["hits", "hits"]
     assert columns["received_at"] == [BASE_MS + 5, BASE_MS]

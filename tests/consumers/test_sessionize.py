@@ -1,11 +1,11 @@
 """Sessions and client duplicates by example; the property tests against the reference are test_pipeline's."""
 
 import pytest
+from support.events import event_of
 from support.simulated_hits import BASE_MS, DAY_MS, MINUTE_MS
 
 from consumers.session_state import SessionState
 from consumers.sessionize import sessionize
-from schemas.event import Event
 from schemas.session import SessionRule
 from schemas.session_membership import session_id
 
@@ -20,7 +20,7 @@ class Visit:
         self.offset = 0
 
     def see(self, ts=BASE_MS, *, site="shop", visitor=7, event_id="", name="PageView", **fields):
-        event = Event(
+        event = event_of(
             site=site,
             event_name=name,
             visitor_id=visitor,

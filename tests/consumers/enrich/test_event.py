@@ -1,19 +1,19 @@
 """What enrichment makes of an event by its consent verdict."""
 
 import pytest
+from support.events import event_of
 from support.simulated_hits import BASE_MS
 
 from consumers.enrich.event import Enricher
 from consumers.rules import Enrichment
 from schemas.consent import DENIED, Verdict
-from schemas.event import Event
 from schemas.hit import Hit
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
 
 
 def enriched(verdict, query="gclid=abc&utm_campaign=spring&FBCLID=def", **fields):
-    event = Event(
+    event = event_of(
         site="shop", event_name="PageView", visitor_id=7, ts=BASE_MS, ts_source="received", received_at=BASE_MS,
         source="pixel", spool_id=1, spool_seq=0, consent=verdict, url_host="shop.example", url_query=query, **fields,
     )  # fmt: skip
