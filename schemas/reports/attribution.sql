@@ -13,7 +13,8 @@
 -- Parameters: event String (Purchase) · models Array(String) · lookback_ms Int64 (30 d) · site String ('': all) ·
 -- since_ms, until_ms Int64, ms since 1970 (0, year 2300) · by Identifier (channel), a column of events or `day`; the first
 -- event's value counts · by_session UInt8: `by` is `day`, site, or what a session takes from its opener, and session_by is
--- then `by`, else `site` · currency String ('': all), of the conversions, not converted · tz String (UTC) · bots UInt8 (0).
+-- then `by`, else `site` · currency String ('': all), of the conversions, not converted · tz String (UTC) · bots UInt8 (0) ·
+-- counted_events Identifier, that view, or `events` where all of them count.
 -- Columns: model String · value String · currency String · conversions Decimal(38,18) · amount Decimal(38,22), in major units of currency.
 -- Credits are decimals of 18 places and the last touch takes what rounding left, so that they sum to exactly 1 for each
 -- conversion, and amounts to exactly its value.
@@ -33,7 +34,7 @@ WITH
         SELECT
             bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, toUnixTimestamp64Milli(ts) AS ms, currency,
             toInt128(toDecimal128(value, 4) * 10000) AS amount
-        FROM counted_events
+        FROM {counted_events:Identifier}
         WHERE event_name = {event:String} AND visitor_id != 0
           AND ({site:String} = '' OR site = {site:String})
           AND ({bots:UInt8} OR cityHash64(site, visitor_id, session_id) NOT IN (
@@ -47,7 +48,6 @@ WITH
         SELECT * FROM converted
         WHERE ms >= {since_ms:Int64} AND ms < {until_ms:Int64} AND ({currency:String} = '' OR currency = {currency:String})
     ),
-    (SELECT count() FROM events WHERE source = 'server' AND event_id != '') != 0 AS has_server_events,
     visits AS
     (
         SELECT
@@ -64,15 +64,16 @@ WITH
             WHERE {by_session:UInt8}
               AND visitor_id IN converters
               AND ({site:String} = '' OR site = {site:String})
-              AND (NOT has_server_events
-                   OR (site, visitor_id, session_id) NOT IN (SELECT site, visitor_id, session_id FROM uncounted_events))
+              --[ server events
+              AND (site, visitor_id, session_id) NOT IN (SELECT site, visitor_id, session_id FROM uncounted_events)
             UNION ALL
             SELECT
                 bitXor(visitor_id, cityHash64(site)) AS visitor, visitor_id, session_id, first_ts, is_bot,
                 toDate(first_ts, {tz:String}) AS day, channel = 'Direct' AS direct,
                 cityHash64(toString({session_by:Identifier})) AS hash
             FROM recounted_sessions
-            WHERE {by_session:UInt8} AND has_server_events AND ({site:String} = '' OR site = {site:String})
+            WHERE {by_session:UInt8} AND ({site:String} = '' OR site = {site:String})
+            --]
         ) AS p
         GROUP BY bitXor(p.session_id, intHash64(p.visitor))
         HAVING {bots:UInt8} OR max(p.is_bot) = 0
@@ -89,7 +90,7 @@ WITH
             toDate(ts, {tz:String}) AS day,
             -- One number that sorts as (ts, log order) does: ms (44 bits), log_partition (32), log_offset (52).
             bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(ts)), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
-        FROM counted_events
+        FROM {counted_events:Identifier}
         WHERE visitor_id IN (
                 SELECT arrayJoin(tied)
                 UNION ALL
@@ -191,7 +192,10 @@ WITH
             UNION ALL
             SELECT toString({by:Identifier}) AS value
             FROM (SELECT *, toDate(ts, {tz:String}) AS day FROM events)
-            WHERE NOT {by_session:UInt8} OR has_server_events
+            WHERE NOT {by_session:UInt8}
+            --[ server events
+            OR 1
+            --]
         )
         GROUP BY value
     )

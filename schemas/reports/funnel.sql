@@ -8,7 +8,8 @@
 --
 -- Parameters: steps Array(String), 1 to 32, a name may repeat · window_ms Int64 (7 d) · site String ('': all) ·
 -- since_ms, until_ms Int64, ms since 1970 (0, year 2300) · breakdown UInt8 (0) · by Identifier, a column of events or
--- `day` (read only with breakdown) · tz String (UTC), cuts days · bots UInt8 (0).
+-- `day` (read only with breakdown) · tz String (UTC), cuts days · bots UInt8 (0) ·
+-- counted_events Identifier, that view, or `events` where all of them count.
 -- Columns: value String (the breakdown's; '' without) · step UInt64 from 1 · event String · count UInt64 visitors ·
 -- rate_total = count / count of step 1 · rate_step = count / count of the step before (both 1 at step 1; 0 for 0 / 0).
 -- Every value has a row for each step; values stand by count of step 1, the largest first, then by name.
@@ -53,7 +54,7 @@ WITH
             bitOr(bitShiftLeft(toUInt64(toUnixTimestamp64Milli(ts)), 6), code) AS key,
             bitOr(bitShiftLeft(toUInt64(log_partition), 48), log_offset) AS log_place,
             cityHash64({by:Identifier}) AS value_hash
-        FROM counted_events
+        FROM {counted_events:Identifier}
         WHERE visitor_id != 0
           AND event_name IN {steps:Array(String)}
           AND ({site:String} = '' OR site = {site:String})
