@@ -27,12 +27,14 @@
 -- Visitors, sessions and odd visitors' values are told apart by 64-bit hashes.
 WITH
     {steps:Array(String)} AS steps,
-    arrayDistinct(steps) AS names,
+    -- Subqueries, for then their values stand wherever they are used, not their expressions.
+    (SELECT arrayDistinct({steps:Array(String)})) AS names,
+    (SELECT arrayEnumerate(names)::Array(UInt8)) AS name_codes,
     {window_ms:Int64} AS window_ms,
     window_ms * 524288 + 524287 AS window_keys,
     arrayMap(s -> toInt64(indexOf(names, s)), steps) AS codes,
     -- Per step from the second: its name's code, a bit for each code that any later step has, whether the step before has its
-    -- code. A subquery, for then its value stands wherever it is used, not its expression.
+    -- code.
     (
         SELECT arrayMap(
             i -> (codes[i],
@@ -48,6 +50,7 @@ WITH
             GROUP BY by_value LIMIT 8192
         )
     ) AS by_values,
+    (SELECT arrayMap(i -> toUInt32(i * 64), arrayEnumerate(by_values))) AS value_codes,
     length(by_values) = 8192 AS are_too_many,
     -- The latest start at or before each event: the least key of its millisecond; 0: none.
     chain -> arrayFill(x -> x != 0, arrayMap(
@@ -74,9 +77,8 @@ WITH
             toDate(ts, {tz:String}) AS day,
             toUnixTimestamp64Milli(ts) AS ms,
             ms * 524288
-                + transform(event_name, names, arrayEnumerate(names)::Array(UInt8), toUInt8(0))
-                + transform(toString({by:Identifier}), by_values,
-                            arrayMap(i -> toUInt32(i * 64), arrayEnumerate(by_values)), toUInt32(0)) AS key,
+                + transform(event_name, names, name_codes, toUInt8(0))
+                + transform(toString({by:Identifier}), by_values, value_codes, toUInt32(0)) AS key,
             bitOr(bitShiftLeft(toUInt128(ms), 64), bitOr(bitShiftLeft(toUInt64(log_partition), 48), log_offset)) AS place,
             cityHash64(toString({by:Identifier})) AS value_hash
         FROM {counted_events:Identifier}
