@@ -3,10 +3,15 @@
 Promise: a file's header is its spec, and this module adds no rule of its own. It reads the SQL, binds the options, and
 names the columns as CONTRACT's `report … --format json` does. Money and credits are summed exactly in ClickHouse and
 become floats only here.
+
+Uncounted events are all from servers. As long as no server has sent an event with an id, the files' views of counted
+rows are the tables themselves, and what stands between `--[ server events` and `--]` is left out: to plan these takes
+longer than to run a small report, also where nothing is to be left uncounted.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import resources
@@ -32,6 +37,9 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("browser_events", "browser_matched", "browser_rate"),
     ),
 }
+_COUNTED = {"counted_events": "events", "counted_sessions": "sessions"}  # the view, and what it is if all rows count
+_SERVER_EVENTS = "SELECT 1 FROM events WHERE source = 'server' AND event_id != '' LIMIT 1"
+_OF_SERVER_EVENTS = re.compile(r"(?ms)^ *--\[ server events\n.*?^ *--\]\n")
 _FRACTIONAL = ("rate_total", "rate_step", "duration_s_avg", "bot_share", "server_rate", "browser_rate")
 
 
@@ -59,7 +67,10 @@ def run(name: str, client: Client, options: ReportOptions, now: datetime | None 
     """
     keys = columns(name, options)
     bound = parameters(name, options, now or datetime.now(UTC))
-    text = client.query_text(_sql(name), "JSONEachRow", bound)
+    server_events = bool(client.query_text(_SERVER_EVENTS, "TSV", {}))
+    bound |= {view: view if server_events else table for view, table in _COUNTED.items()}
+    sql = resources.files("schemas").joinpath("reports", f"{name}.sql").read_text(encoding="utf-8")
+    text = client.query_text(sql if server_events else _OF_SERVER_EVENTS.sub("", sql), "JSONEachRow", bound)
     found = [orjson.loads(line) for line in text.splitlines() if line]
     if name == "attribution":
         return _attribution(found, keys)
@@ -81,10 +92,6 @@ def _attribution(found: list[dict[str, Any]], keys: tuple[str, ...]) -> list[dic
             named["currency"] = row["currency"]
         rows.append(named | {"conversions": float(row["conversions"]), "value": float(row["amount"])})
     return rows
-
-
-def _sql(name: str) -> str:
-    return resources.files("schemas").joinpath("reports", f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _check_name(name: str) -> None:

@@ -13,32 +13,33 @@
 -- Parameters: event String (Purchase) · models Array(String) · lookback_ms Int64 (30 d) · site String ('': all) ·
 -- since_ms, until_ms Int64, ms since 1970 (0, year 2300) · by Identifier (channel), a column of events or `day`; the first
 -- event's value counts · by_session UInt8: `by` is `day`, site, or what a session takes from its opener, and session_by is
--- then `by`, else `site` · currency String ('': all), of the conversions, not converted · tz String (UTC) · bots UInt8 (0).
+-- then `by`, else `site` · currency String ('': all), of the conversions, not converted · tz String (UTC) · bots UInt8 (0) ·
+-- counted_events Identifier, that view, or `events` where all of them count.
 -- Columns: model String · value String · currency String · conversions Decimal(38,18) · amount Decimal(38,22), in major units of currency.
 -- Credits are decimals of 18 places and the last touch takes what rounding left, so that they sum to exactly 1 for each
 -- conversion, and amounts to exactly its value.
 --
 -- How. Touches are read from the sessions, a row each; only of a visitor with two at the same millisecond, or when `by` is
--- not the session's, from the events, whose log order tells. A touch is three numbers: a key that sorts as touches
--- stand (ms, 44 bits, rank among equals, 19, and whether it is Direct, 1), its session, and the 64-bit hash of its value.
--- All models are summed in one pass over the touches of all conversions.
+-- not the session's, from the events, whose log order tells. A touch is one number: a key that sorts as touches stand (ms,
+-- 44 bits, rank among equals, 19, and whether it is Direct, 1), then the 64-bit hash of its value.
+-- All models are summed in one pass over the touches of all conversions. What is read twice is a MATERIALIZED CTE.
 WITH
-    converters AS
-    (
-        SELECT visitor_id FROM events
-        WHERE event_name = {event:String} AND visitor_id != 0 AND ({site:String} = '' OR site = {site:String})
-    ),
-    converted AS
+    converted AS MATERIALIZED
     (
         SELECT
-            bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, toUnixTimestamp64Milli(ts) AS ms, currency,
+            visitor_id, bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, toUnixTimestamp64Milli(ts) AS ms, currency,
             toInt128(toDecimal128(value, 4) * 10000) AS amount
-        FROM counted_events
-        WHERE event_name = {event:String} AND visitor_id != 0
-          AND ({site:String} = '' OR site = {site:String})
-          AND ({bots:UInt8} OR cityHash64(site, visitor_id, session_id) NOT IN (
-                SELECT cityHash64(site, visitor_id, session_id) FROM bot_sessions
-                WHERE {site:String} = '' OR site = {site:String}))
+        FROM
+        (
+            -- In a subquery, so that a cluster's shards do not merge order ids, each with row numbers of its own.
+            SELECT site, visitor_id, session_id, ts, log_partition, log_offset, order_id, currency, value
+            FROM {counted_events:Identifier}
+            WHERE event_name = {event:String} AND visitor_id != 0
+              AND ({site:String} = '' OR site = {site:String})
+              AND ({bots:UInt8} OR cityHash64(site, visitor_id, session_id) NOT IN (
+                    SELECT cityHash64(site, visitor_id, session_id) FROM bot_sessions
+                    WHERE {site:String} = '' OR site = {site:String}))
+        )
         ORDER BY ts, log_partition, log_offset
         LIMIT 1 BY site, order_id, if(order_id = '', 1 + rowNumberInAllBlocks(), 0)
     ),
@@ -47,40 +48,44 @@ WITH
         SELECT * FROM converted
         WHERE ms >= {since_ms:Int64} AND ms < {until_ms:Int64} AND ({currency:String} = '' OR currency = {currency:String})
     ),
-    (SELECT count() FROM events WHERE source = 'server' AND event_id != '') != 0 AS has_server_events,
     visits AS
     (
-        SELECT
-            any(visitor) AS visitor, any(p.visitor_id) AS visitor_id, any(p.session_id) AS session_id,
-            toUInt64(toUnixTimestamp64Milli(min(p.first_ts))) AS first_ms, any(p.direct) AS is_direct,
-            argMin(p.hash, p.first_ts) AS value_hash
+        SELECT p.visitor AS visitor, p.session_id AS session_id, min(p.touch) AS touch
         FROM
         (
             SELECT
-                bitXor(visitor_id, cityHash64(site)) AS visitor, visitor_id, session_id, first_ts, is_bot,
-                toDate(first_ts, {tz:String}) AS day, channel = 'Direct' AS direct,
-                cityHash64(toString({session_by:Identifier})) AS hash
+                bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, is_bot, toDate(first_ts, {tz:String}) AS day,
+                bitShiftLeft(toUInt64(toUnixTimestamp64Milli(first_ts)), 20) + (channel = 'Direct') AS key,
+                bitShiftLeft(toUInt128(key), 64) + cityHash64(toString({session_by:Identifier})) AS touch
             FROM session_parts
             WHERE {by_session:UInt8}
-              AND visitor_id IN converters
+              AND visitor_id IN (SELECT visitor_id FROM converted)
               AND ({site:String} = '' OR site = {site:String})
-              AND (NOT has_server_events
-                   OR (site, visitor_id, session_id) NOT IN (SELECT site, visitor_id, session_id FROM uncounted_events))
+              --[ server events
+              AND (site, visitor_id, session_id) NOT IN (SELECT site, visitor_id, session_id FROM uncounted_events)
             UNION ALL
             SELECT
-                bitXor(visitor_id, cityHash64(site)) AS visitor, visitor_id, session_id, first_ts, is_bot,
-                toDate(first_ts, {tz:String}) AS day, channel = 'Direct' AS direct,
-                cityHash64(toString({session_by:Identifier})) AS hash
+                bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, is_bot, toDate(first_ts, {tz:String}) AS day,
+                bitShiftLeft(toUInt64(toUnixTimestamp64Milli(first_ts)), 20) + (channel = 'Direct') AS key,
+                bitShiftLeft(toUInt128(key), 64) + cityHash64(toString({session_by:Identifier})) AS touch
             FROM recounted_sessions
-            WHERE {by_session:UInt8} AND has_server_events AND ({site:String} = '' OR site = {site:String})
+            WHERE {by_session:UInt8} AND ({site:String} = '' OR site = {site:String})
+            --]
         ) AS p
-        GROUP BY bitXor(p.session_id, intHash64(p.visitor))
+        GROUP BY visitor, session_id
         HAVING {bots:UInt8} OR max(p.is_bot) = 0
     ),
+    visiting AS MATERIALIZED
     (
-        SELECT groupUniqArray(visitor_id)
-        FROM (SELECT visitor_id FROM visits GROUP BY visitor_id, visitor, first_ms HAVING count() > 1)
-    ) AS tied,
+        SELECT
+            visitor,
+            groupArray(touch) AS touches,
+            groupArray(session_id) AS sessions,
+            arrayUniq(arrayMap(t -> toUInt64(bitShiftRight(t, 84)), touches)) < length(touches) AS is_tied
+        FROM visits
+        GROUP BY visitor
+    ),
+    tied AS (SELECT visitor FROM visiting WHERE is_tied),
     seen AS
     (
         SELECT
@@ -89,48 +94,52 @@ WITH
             toDate(ts, {tz:String}) AS day,
             -- One number that sorts as (ts, log order) does: ms (44 bits), log_partition (32), log_offset (52).
             bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(ts)), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
-        FROM counted_events
+        FROM {counted_events:Identifier}
+        -- By id first, so that only these visitors' granules are read.
         WHERE visitor_id IN (
-                SELECT arrayJoin(tied)
+                SELECT bitXor(t.visitor, cityHash64(s.site))
+                FROM tied AS t CROSS JOIN (SELECT DISTINCT site FROM session_parts) AS s
                 UNION ALL
-                SELECT visitor_id FROM converters WHERE NOT {by_session:UInt8})
+                SELECT visitor_id FROM converted WHERE NOT {by_session:UInt8})
+          AND (NOT {by_session:UInt8} OR visitor IN (SELECT visitor FROM tied))
           AND ({site:String} = '' OR site = {site:String})
           AND ({bots:UInt8} OR cityHash64(site, visitor_id, session_id) NOT IN (
                 SELECT cityHash64(site, visitor_id, session_id) FROM bot_sessions
                 WHERE {site:String} = '' OR site = {site:String}))
     ),
-    touches AS
-    (
-        SELECT visitor, session_id, bitOr(bitShiftLeft(first_ms, 20), is_direct) AS key, value_hash
-        FROM visits
-        WHERE visitor_id NOT IN (SELECT arrayJoin(tied))
-        UNION ALL
-        SELECT
-            visitor, session_id,
-            bitOr(bitShiftLeft(toUInt64(bitShiftRight(first_place, 84)), 20),
-                  row_number() OVER (PARTITION BY visitor ORDER BY first_place) % 524288 * 2 + is_direct) AS key,
-            value_hash
-        FROM
-        (
-            SELECT
-                visitor, session_id,
-                min(s.place) AS first_place,
-                argMin(s.channel = 'Direct', s.place) AS is_direct,
-                argMin(cityHash64(toString({by:Identifier})), s.place) AS value_hash
-            FROM seen AS s
-            GROUP BY visitor, session_id
-        )
-    ),
     visitors AS
     (
         SELECT
             visitor,
-            groupArray(key) AS raw_keys,
-            arraySort(raw_keys) AS keys,
-            arraySort((s, k) -> k, groupArray(session_id), raw_keys) AS sessions,
-            arraySort((v, k) -> k, groupArray(value_hash), raw_keys) AS value_hashes
-        FROM touches
-        GROUP BY visitor
+            arraySort(touches) AS sorted,
+            arrayMap(t -> toUInt64(bitShiftRight(t, 64)), sorted) AS keys,
+            arrayMap(t -> toUInt64(t), sorted) AS value_hashes,
+            arraySort((s, t) -> t, sessions, touches) AS sessions_sorted
+        FROM
+        (
+            SELECT visitor, touches, sessions FROM visiting WHERE NOT is_tied
+            UNION ALL
+            SELECT visitor, groupArray(touch) AS touches, groupArray(session_id) AS sessions
+            FROM
+            (
+                SELECT
+                    visitor, session_id,
+                    bitShiftLeft(toUInt64(bitShiftRight(first_place, 84)), 20)
+                        + row_number() OVER (PARTITION BY visitor ORDER BY first_place) % 524288 * 2 + is_direct AS key,
+                    bitShiftLeft(toUInt128(key), 64) + value_hash AS touch
+                FROM
+                (
+                    SELECT
+                        visitor, session_id,
+                        min(s.place) AS first_place,
+                        argMin(s.channel = 'Direct', s.place) AS is_direct,
+                        argMin(cityHash64(toString({by:Identifier})), s.place) AS value_hash
+                    FROM seen AS s
+                    GROUP BY visitor, session_id
+                )
+            )
+            GROUP BY visitor
+        )
     ),
     1000000000000000000::Int64 AS one,
     touched AS
@@ -140,7 +149,7 @@ WITH
             c.amount AS amount,
             c.currency AS currency,
             arrayMap((k, s) -> s = c.session_id OR toInt64(bitShiftRight(k, 20)) BETWEEN c.ms - {lookback_ms:Int64} AND c.ms,
-                     v.keys, v.sessions) AS is_touch,
+                     v.keys, v.sessions_sorted) AS is_touch,
             arrayFilter((k, t) -> t, v.keys, is_touch) AS keys,
             arrayFilter((h, t) -> t, v.value_hashes, is_touch) AS value_hashes,
             toInt64(length(keys)) AS n,
@@ -191,7 +200,10 @@ WITH
             UNION ALL
             SELECT toString({by:Identifier}) AS value
             FROM (SELECT *, toDate(ts, {tz:String}) AS day FROM events)
-            WHERE NOT {by_session:UInt8} OR has_server_events
+            WHERE NOT {by_session:UInt8}
+            --[ server events
+            OR 1
+            --]
         )
         GROUP BY value
     )
@@ -210,6 +222,7 @@ ARRAY JOIN arrayFilter(
      ('time-decay', decay_credits, decay_amount), ('position', position_credits, position_amount)]) AS credit
 ORDER BY indexOf({models:Array(String)}, model), conversions DESC, value, currency
 SETTINGS
+    enable_materialized_cte = 1,
     output_format_json_quote_64bit_integers = 0,
     output_format_json_quote_decimals = 0,
     output_format_json_validate_utf8 = 1

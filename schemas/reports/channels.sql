@@ -20,7 +20,6 @@ WITH
         FROM session_units
         WHERE {site:String} = '' OR site = {site:String}
     ) AS units,
-    (SELECT count() FROM events WHERE source = 'server' AND event_id != '') != 0 AS has_server_events,
     900000 AS quarter_ms,
     -- Hours that a session may have been opened in which has its first event in a quarter that the range cuts.
     arrayFlatten(arrayMap(
@@ -45,15 +44,15 @@ WITH
           AND (cityHash64(site, toStartOfHour(session_start)) NOT IN (SELECT arrayJoin(units.1))
                OR toStartOfFifteenMinutes(first_ts) < fromUnixTimestamp64Milli({since_ms:Int64})
                OR toUnixTimestamp64Milli(first_ts) - toUnixTimestamp64Milli(first_ts) % quarter_ms + quarter_ms > {until_ms:Int64})
+        --[ server events
         UNION ALL
         SELECT -1 AS sign, site, session_start, first_ts, last_ts, channel, is_bounce, is_bot, events
         FROM sessions
-        WHERE has_server_events
-          AND (site, visitor_id, session_id) IN (SELECT site, visitor_id, session_id FROM uncounted_events WHERE visitor_id != 0)
+        WHERE (site, visitor_id, session_id) IN (SELECT site, visitor_id, session_id FROM uncounted_events WHERE visitor_id != 0)
         UNION ALL
         SELECT 1 AS sign, site, session_start, first_ts, last_ts, channel, is_bounce, is_bot, events
         FROM recounted_sessions
-        WHERE has_server_events
+        --]
     ),
     all_rows AS
     (

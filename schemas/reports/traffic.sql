@@ -4,7 +4,8 @@
 -- without `bots`, by session: an event is a bot's if its session is, and without a session if it is itself.
 --
 -- Parameters: site String ('': all) · since_ms, until_ms Int64, ms since 1970 (0, year 2300) · by Identifier (day), a column
--- of events or `day`, the event's · by_day UInt8 · tz String (UTC), cuts days · bots UInt8 (0).
+-- of events or `day`, the event's · by_day UInt8 · tz String (UTC), cuts days · bots UInt8 (0) ·
+-- counted_events Identifier, that view, or `events` where all of them count.
 -- Columns: value String · events · pageviews (PageView) · visitors, distinct per site, visitor 0 not counted · sessions with
 -- an event here (one that passes midnight is in both days) · no_visitor, events of visitor 0 · bot_events, events of bots,
 -- which the columns before hold only with `bots` · bot_share = bot_events / all events, bots included. By day in its order,
@@ -19,7 +20,7 @@ WITH seen AS
             SELECT cityHash64(site, visitor_id, session_id) FROM bot_sessions
             WHERE {site:String} = '' OR site = {site:String})) AS of_bot,
         toUInt8({bots:UInt8} OR NOT of_bot) AS shown
-    FROM counted_events
+    FROM {counted_events:Identifier}
     WHERE ({site:String} = '' OR site = {site:String})
       AND ts >= fromUnixTimestamp64Milli({since_ms:Int64})
       AND ts < fromUnixTimestamp64Milli({until_ms:Int64})

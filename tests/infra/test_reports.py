@@ -103,6 +103,36 @@ def test_only_the_first_event_must_lie_in_the_range(engine, event):
     assert counts(run("funnel", engine, options)) == [1, 1]
 
 
+def test_a_breakdown_of_more_values_than_a_key_holds(engine, event):
+    visitors = range(1, 8_201)
+    ways = {visitor: ("A", "B") if visitor % 3 else ("B", "A") for visitor in visitors}
+    engine.replace(
+        event(name, "10:00:00", visitor, user_id=f"u{visitor}") for visitor in visitors for name in ways[visitor]
+    )
+    rows = run("funnel", engine, ReportOptions(steps=("A", "B"), by="user_id"))
+    assert {(row["user_id"], row["step"]): row["count"] for row in rows} == {
+        (f"u{visitor}", step): int(step == 1 or ways[visitor] == ("A", "B")) for visitor in visitors for step in (1, 2)
+    }
+
+
+def test_a_visitor_with_a_bots_session_counts_by_the_others(engine, event):
+    engine.replace(
+        [
+            *(event("A", "10:00:00", is_bot=1, session_id=7), event("B", "10:01:00", session_id=8)),
+            *(event("A", "10:02:00", channel="Email", session_id=9), event("B", "10:03:00", session_id=9)),
+            *(event("A", "10:00:00", 2), event("B", "10:00:00", 2, is_bot=1)),
+            event("A", "10:00:00", 2, site="other"),
+        ]
+    )
+    rows = run("funnel", engine, ReportOptions(steps=("A", "B"), by="channel"))
+    assert [(row["channel"], row["count"]) for row in rows] == [
+        ("Direct", 1),
+        ("Direct", 0),
+        ("Email", 1),
+        ("Email", 1),
+    ]
+
+
 def test_without_data_a_funnel_has_its_steps_at_zero(engine):
     engine.replace([])
     rows = run("funnel", engine, ReportOptions(steps=("A", "B")))
