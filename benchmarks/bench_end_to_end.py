@@ -4,7 +4,8 @@ Side by side, in one session, on the same two cores: `hitstream up` through a re
 own log, what people write instead (`rivals/`, through the same Kafka), and nginx that serves the GIF and logs, which
 loads nothing. wrk sends the hits of a crowd (`paced_wrk.py`); each pipeline stands in `pipelines.py`.
 
-The rate is searched for (`steady_rate.py`): short trials, then one of `--seconds` in which the lag must not grow. *Lag*
+The rate is searched for (`steady_rate.py`): short trials, then one of `--seconds` in which the lag must not grow, and hits must
+be queryable in time. *Lag*
 is read off the parts themselves: of ours the ledger's hits in spools and in the log (spool backlog + consumer lag), of
 the rival the topic's records without a row. nginx serves as fast as it can, between the pipelines; its median counts.
 *CPU* is user and system time of each role's processes over the hits taken in that window. *Hit -> queryable* is
@@ -46,6 +47,7 @@ from benchmarks.steady_rate import (
     GROWTH_LONG,
     GROWTH_SHORT,
     LAG_S_MAX,
+    Bounds,
     Look,
     Verdict,
     bracket,
@@ -87,13 +89,6 @@ class Trial(NamedTuple):
         return sum(self.cpu_us.values()) * self.rate / 1e6
 
 
-class Bounds(NamedTuple):
-    """What a lag may do: grow by a share of the rate a second, and be so many seconds of hits, on the mean."""
-
-    growth_max: float
-    lag_s_max: float = LAG_S_MAX
-
-
 def drive(pipeline: Pipeline, prepared: Path, rate: float, seconds: float, bounds: Bounds) -> Trial:
     """Send hits at a rate; look for so long, after a warm-up that does not count; return once all have their rows."""
     await_quiet()
@@ -117,8 +112,9 @@ def drive(pipeline: Pipeline, prepared: Path, rate: float, seconds: float, bound
     hits = last.taken - first.taken
     cpu_us = {role: round((after[role] - used[role]) / hits * 1e6, 2) for role in roles}
     foreign_cores = (busy_s - sum(after.values()) + sum(used.values())) / wall_s
-    verdict = judge(rate, answers.per_s, looks, *bounds)
-    return Trial(rate, verdict, looks, answers, cpu_us, seen.latency(until_ms), foreign_cores)
+    latency = seen.latency(until_ms)
+    verdict = judge(rate, answers.per_s, looks, latency.p99_ms / 1000, bounds)
+    return Trial(rate, verdict, looks, answers, cpu_us, latency, foreign_cores)
 
 
 def steady(pipeline: Pipeline, prepared: Path, given: argparse.Namespace, say: Say) -> Trial:

@@ -16,6 +16,7 @@ import orjson
 
 from benchmarks.chart import draw_end_to_end
 from benchmarks.results_file import RESULTS
+from benchmarks.steady_rate import QUERYABLE_S_MAX
 from infra.kafka_server.jars import POM
 
 KAFKA, BOX = "hitstream through Kafka", "hitstream, single box"
@@ -25,7 +26,6 @@ README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- end to end: written by benchmarks.end_to_end_page -->", "<!-- end of end to end -->"
 PICTURE = "![CPU per hit of every process from HTTP to ClickHouse](benchmarks/results/end_to_end.svg)"
 LINE_CHARS = 120
-QUERYABLE_S_MAX = 3.0
 
 
 class Goal(NamedTuple):

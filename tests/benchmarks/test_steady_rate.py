@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.first_seen import Latency, latency
 from benchmarks.paced_wrk import Answers, parsed, prepare
-from benchmarks.steady_rate import GROWTH_LONG, Look, bracket, judge, lower_rates, search, slope
+from benchmarks.steady_rate import GROWTH_LONG, Bounds, Look, bracket, judge, lower_rates, search, slope
 
 WRK = """
   Latency Distribution
@@ -28,17 +28,18 @@ def test_the_slope_is_that_of_a_line_through_all_looks():
 
 
 @pytest.mark.parametrize(
-    ("answered_per_s", "lags", "held"),
+    ("answered_per_s", "lags", "queryable_s", "held"),
     [
-        (1000, (900, 1100, 900, 1100, 900), True),
-        (1000, (900, 800, 700, 600, 500), True),
-        (1000, (900, 920, 940, 960, 980), False),  # 2 % of the rate more each second
-        (970, (900, 1100, 900, 1100, 900), False),  # the edge does not hold it
-        (1000, (10_900, 11_100, 10_900, 11_100, 10_900), False),  # all wait for eleven seconds
+        (1000, (900, 1100, 900, 1100, 900), 3.0, True),
+        (1000, (900, 800, 700, 600, 500), 3.0, True),
+        (1000, (900, 920, 940, 960, 980), 3.0, False),  # 2 % of the rate more each second
+        (970, (900, 1100, 900, 1100, 900), 3.0, False),  # the edge does not hold it
+        (1000, (10_900, 11_100, 10_900, 11_100, 10_900), 3.0, False),  # all wait for eleven seconds
+        (1000, (900, 1100, 900, 1100, 900), 3.1, False),  # one of a hundred waits too long
     ],
 )
-def test_what_holds_a_rate(answered_per_s, lags, held):
-    assert judge(1000, answered_per_s, looks(*lags), GROWTH_LONG).held is held
+def test_what_holds_a_rate(answered_per_s, lags, queryable_s, held):
+    assert judge(1000, answered_per_s, looks(*lags), queryable_s, Bounds(GROWTH_LONG)).held is held
 
 
 @pytest.mark.parametrize("holds_up_to", [3_000, 5_500, 9_900])
