@@ -4,12 +4,12 @@ Side by side, in one session, on the same two cores: `hitstream up` through a re
 own log, what people write instead (`rivals/`, through the same Kafka), and nginx that serves the GIF and logs, which
 loads nothing. wrk sends the hits of a crowd (`paced_wrk.py`); each pipeline stands in `pipelines.py`.
 
-The rate is searched for (`steady_rate.py`): short trials, then one of `--seconds` in which the lag must not grow, and hits must
-be queryable in time. *Lag*
-is read off the parts themselves: of ours the ledger's hits in spools and in the log (spool backlog + consumer lag), of
-the rival the topic's records without a row. nginx serves as fast as it can, between the pipelines; its median counts.
-*CPU* is user and system time of each role's processes over the hits taken in that window. *Hit -> queryable* is
-measured on the rows themselves, see `first_seen.py`. In the end every hit that was answered must have its row.
+The rate is searched for (`steady_rate.py`): short trials, then one of `--seconds` in which the lag must not grow and
+hits must be queryable in time. *Lag* is read off the parts themselves: of ours the ledger's hits in spools and in the
+log (spool backlog + consumer lag), of the rival the topic's records without a row. nginx serves as fast as it can,
+between the pipelines; its median counts. *CPU* is user and system time of each role's processes over the hits taken in
+that window. *Hit -> queryable* is measured on the rows themselves, see `first_seen.py`. In the end every hit that was
+answered must have its row.
 
 Run it as `python -m benchmarks.bench_end_to_end`; it writes `results/end_to_end.json` and what is made from it: chart,
 the README's part, `docs/scale.md`. What misses a goal, it says. With CLICKHOUSE_URL set, that (empty) server is loaded,
