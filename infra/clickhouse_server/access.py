@@ -68,7 +68,7 @@ def write_configuration(directory: Path) -> Path:
 
 
 def config_xml(users: Path) -> str:
-    """Return the server configuration: where the users are, the caps on memory and caches, and the priority of merges."""
+    """Return the server configuration: where the users are, caps on memory and caches, the priority of merges."""
     return (
         "<clickhouse>\n"
         f"  <users_config>{escape(str(users.absolute()))}</users_config>\n"
