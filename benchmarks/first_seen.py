@@ -17,7 +17,7 @@ from typing import NamedTuple
 from consumers.clickhouse_client import ClickHouse
 
 SHARE = 0.0025  # of the visitors; their ids are random 64-bit numbers, so the lowest ones are a sample
-PAUSE_S = 0.4  # a look costs ClickHouse 15 ms and more, which the pipeline's figures bear
+PAUSE_S = 0.4  # each look costs ClickHouse time, which the pipeline's figures bear
 SQL = """
 SELECT log_partition, log_offset, toUnixTimestamp64Milli(received_at) FROM events
 WHERE site = {site:String} AND visitor_id BETWEEN 1 AND {last:UInt64}

@@ -5,7 +5,7 @@ worker, with Kafka or on its own; the rival is `rivals/aiohttp_kafka.py`, one pr
 `rivals/kafka_to_clickhouse.py`. Both sides load into the ClickHouse that CLICKHOUSE_URL names, else into an embedded
 one (`hitstream clickhouse`) of their own. The rival's table has the columns, the order and the indexes of ours, and no
 view. Both logs have PARTITIONS partitions, enough for the workers that two cores can feed: each has batches of its own,
-and a batch costs ClickHouse about as much as 2,000 rows, however few it has.
+and a batch costs ClickHouse something, however few rows it has.
 """
 
 from __future__ import annotations

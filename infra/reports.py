@@ -67,11 +67,7 @@ def run(name: str, client: Client, options: ReportOptions, now: datetime | None 
     """
     keys = columns(name, options)
     bound = parameters(name, options, now or datetime.now(UTC))
-    server_events = bool(client.query_text(_SERVER_EVENTS, "TSV", {}))
-    bound |= {view: view if server_events else table for view, table in _COUNTED.items()}
-    sql = resources.files("schemas").joinpath("reports", f"{name}.sql").read_text(encoding="utf-8")
-    text = client.query_text(sql if server_events else _OF_SERVER_EVENTS.sub("", sql), "JSONEachRow", bound)
-    found = [orjson.loads(line) for line in text.splitlines() if line]
+    found = [orjson.loads(line) for line in _asked(name, client, bound).splitlines() if line]
     if name == "attribution":
         return _attribution(found, keys)
     by = breakdown_column(name, options)
@@ -79,6 +75,20 @@ def run(name: str, client: Client, options: ReportOptions, now: datetime | None 
         {key: float(row[key]) if key in _FRACTIONAL else row["value" if key == by else key] for key in keys}
         for row in found
     ]
+
+
+def _asked(name: str, client: Client, bound: Mapping[str, object]) -> bytes:
+    """Return the report's lines. Where a server's first event arrives meanwhile, it is asked again, with the views."""
+    sql = resources.files("schemas").joinpath("reports", f"{name}.sql").read_text(encoding="utf-8")
+    if not _has_server_events(client):
+        text = client.query_text(_OF_SERVER_EVENTS.sub("", sql), "JSONEachRow", {**bound, **_COUNTED})
+        if not _has_server_events(client):
+            return text
+    return client.query_text(sql, "JSONEachRow", {**bound, **{view: view for view in _COUNTED}})
+
+
+def _has_server_events(client: Client) -> bool:
+    return bool(client.query_text(_SERVER_EVENTS, "TSV", {}))
 
 
 def _attribution(found: list[dict[str, Any]], keys: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 -- A session's first and last page as plain columns instead of aggregate states, and the view without a GROUP BY of its own:
 -- the table adds up rows of one key when a block is inserted and when parts are merged (`optimize_on_insert`), so doing it
--- before, too, only cost. Measured, the view took 13 us an event where each is its session's first in its batch, now 7.
+-- before, too, only cost.
 --
 -- The smallest place (time, log partition, offset) is the first one, and it is never shared. What was counted before says
 -- only the time of its place; a session's earlier rows come from smaller offsets, so 0 is right there for both pages. For the

@@ -14,7 +14,7 @@ import clickhouse_connect
 import pytest
 from support.clickhouse import Server, embedded
 
-from infra.clickhouse_server import engine, errors
+from infra.clickhouse_server import access, engine, errors
 from infra.clickhouse_server.counters import Counters
 from infra.clickhouse_server.sessions import Sessions
 
@@ -61,6 +61,11 @@ def test_inserts_and_queries_run_together(server):
 
     in_threads(6, work)
     assert server.text("SELECT count(), uniqExact(worker, a) FROM both") == "48000\t48000\n"
+
+
+def test_the_engine_knows_how_merges_rank(server):
+    known = server.text("SELECT value FROM system.server_settings WHERE name = 'os_threads_nice_value_merge_mutate'")
+    assert int(known) == access.MERGES_NICE
 
 
 @pytest.mark.parametrize("through", ["", " SELECT a, s FROM input('a UInt64, s String')"])

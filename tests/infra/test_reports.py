@@ -133,6 +133,29 @@ def test_a_visitor_with_a_bots_session_counts_by_the_others(engine, event):
     ]
 
 
+@pytest.mark.parametrize("behind", [1, 2])
+def test_a_servers_first_event_that_arrives_meanwhile_is_not_counted_twice(engine, event, behind):
+    """It is there once that many statements are answered: the question before the report, or the report as well."""
+    browsers = event("Purchase", "10:00:00", event_id="x", source="pixel")
+    servers = event("Purchase", "10:00:01", event_id="x", source="server")
+
+    class Meanwhile:
+        asked = 0
+
+        def query_text(self, *statement):
+            answer = engine.query_text(*statement)
+            self.asked += 1
+            if self.asked == behind:
+                engine.replace([browsers, servers])
+            return answer
+
+    engine.replace([browsers])
+    meanwhile = Meanwhile()
+    rows = run("traffic", meanwhile, ReportOptions())
+    assert meanwhile.asked == 4
+    assert [row["events"] for row in rows] == [1]
+
+
 def test_without_data_a_funnel_has_its_steps_at_zero(engine):
     engine.replace([])
     rows = run("funnel", engine, ReportOptions(steps=("A", "B")))
