@@ -63,7 +63,7 @@ from ingest.http_response import PIXEL
 from schemas.settings import load
 
 FIRST_RATE, FACTOR = 4_000.0, 1.6
-LOOK_S, WARM_UP_S, TRIAL_S, NGINX_S = 1.5, 6.0, 15.0, 10.0
+LOOK_S, WARM_UP_S, TRIAL_S, NGINX_S = 3.0, 6.0, 15.0, 10.0
 COMPILE_S = 30.0
 BRACKETING, TRIALS, CONFIRMATIONS = 6, 3, 8
 FOREIGN_CORES_MAX, DISTURBED_MAX = 0.15, 3  # a trial in which others had more is repeated
@@ -93,7 +93,7 @@ def drive(pipeline: Pipeline, prepared: Path, rate: float, seconds: float, bound
     """Send hits at a rate; look for so long, after a warm-up that does not count; return once all have their rows."""
     await_quiet()
     before = pipeline.counts()
-    seen = FirstSeen(pipeline.clickhouse, pipeline.database, SITE)
+    seen = FirstSeen(pipeline.clickhouse, pipeline.database, SITE, PARTITIONS)
     looks: list[Look] = []
     with Load(pipeline.port, prepared, WARM_UP_S + seconds + LOOK_S, rate=rate) as load:
         roles = {**pipeline.pids, "wrk": [load.pid], "measuring": [os.getpid()]}

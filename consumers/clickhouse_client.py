@@ -23,7 +23,6 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import clickhouse_connect
-import lz4.frame  # type: ignore[import-untyped]  # lz4 ships no types
 import msgspec
 from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
@@ -32,7 +31,7 @@ from clickhouse_connect.driver.insert import InsertContext
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from consumers.rows import Columns, JsonRows, Rows
+from consumers.rows import Columns
 from schemas.errors import FatalError, RetryError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -41,17 +40,14 @@ ERROR_CHARS_MAX = 300
 STREAM_BYTES = 1 << 20
 JSON_LINES = "JSONCompactEachRow"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # packing costs more than it saves there
+SENT_AS_TEXT = ("IPv6", "Decimal(")  # the server reads their text faster than Python makes their bytes
 SETTINGS = {"async_insert": 0}
 INSERT_SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "insert_deduplicate": 1,
+    "optimize_on_insert": 0,  # rows of one session are added up when parts are merged, and by whoever reads them before
     "max_partitions_per_insert_block": 0,  # late events may touch many months; a refusal would last for ever
     "throw_on_max_partitions_per_insert_block": 0,
-}
-JSON_SETTINGS = {
-    "input_format_json_named_tuples_as_objects": 0,
-    "input_format_parallel_parsing": 0,  # it cuts the rows in blocks by their bytes
-    "max_insert_block_size": 1_000_000,  # more rows than the setting `batch_rows_max` allows
 }
 CLUSTER_SETTINGS = {
     # The subqueries of ours that read a sharded table mean all of it; without this the server refuses them.
@@ -111,20 +107,22 @@ class ClickHouse:
     def insert(
         self,
         table: str,
-        rows: Rows,
+        columns: Columns,
         *,
         token: str,
         types: Mapping[str, str] | None = None,
         query_id: str = "",
     ) -> None:
-        """Insert rows as one block under `token`. Raises RetryError or FatalError.
+        """Insert columns of equal length as one block under `token`. Raises RetryError or FatalError.
 
-        They are lines of JSON, or columns of equal length. Of these, `types` are ClickHouse types by column, else the
-        table's own, asked for once. Values by type: String str or bytes (one kind a column), LowCardinality(String)
-        str, numbers int or float, Decimal a Decimal (or str), DateTime64(p) an int of 10^-p seconds since 1970 UTC,
-        Date a date or an int of days, Map a dict, Array a sequence, Tuple a tuple in declared order. When no answer
-        comes, this returns only after the server has ended the statement or `timeout_s` more have passed.
+        `types` are ClickHouse types by column, else the table's own, asked for once. Values by type: String str or
+        bytes (one kind a column), LowCardinality(String) str, numbers int or float, Decimal a Decimal (or str), IPv6
+        str, DateTime64(p) an int of 10^-p seconds since 1970 UTC, Date a date or an int of days, Map a dict, Array a
+        sequence, Tuple a tuple in declared order. When no answer comes, this returns only after the server has ended
+        the statement or `timeout_s` more have passed.
         """
+        if not columns or not columns[next(iter(columns))]:
+            return
         query_id = query_id or str(uuid4())
         settings = {
             **SETTINGS,
@@ -133,45 +131,34 @@ class ClickHouse:
             "insert_deduplication_token": token,
             "query_id": query_id,
         }
-        if isinstance(rows, JsonRows):
-            send = self._json_sender(table, rows, settings)
-        elif rows and rows[next(iter(rows))]:
-            send = self._column_sender(table, rows, types, settings)
-        else:
-            return
+        send = self._sender(table, columns, types, settings)
         try:
             self._call(send)
         except _NoAnswerError:
             self.wait_query_end(query_id, self._timeout_s)
             raise
 
-    def _json_sender(self, table: str, rows: JsonRows, settings: dict[str, Any]) -> Callable[[Client], None]:
-        body, packing = (rows.lines, None) if self._is_near else (lz4.frame.compress(rows.lines), "lz4")
-
-        def send(client: Client) -> None:
-            everything = {**settings, **JSON_SETTINGS, "database": self.database}
-            client.raw_insert(table, rows.columns, body, settings=everything, fmt=JSON_LINES, compression=packing)
-
-        return send
-
-    def _column_sender(
+    def _sender(
         self, table: str, columns: Columns, types: Mapping[str, str] | None, settings: dict[str, Any]
     ) -> Callable[[Client], None]:
         names = list(columns)
         known = types or self._table_types(table)
         if missing := [name for name in names if name not in known]:
             raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
-        column_types = [get_from_name(known[name]) for name in names]
+        as_text = {name for name in names if known[name].startswith(SENT_AS_TEXT)}
+        column_types = [get_from_name("String" if name in as_text else known[name]) for name in names]
+        data = [_texts(columns[name]) if name in as_text else columns[name] for name in names]
 
         def send(client: Client) -> None:
             context = InsertContext(
                 table,
                 names,
                 column_types,
-                data=list(columns.values()),
+                data=data,
                 column_oriented=True,
+                compression=False if self._is_near else None,
                 settings={**settings, "database": self.database},
-                block_size=len(columns[names[0]]),
+                block_size=len(data[0]),
             )
             client.data_insert(context)
 
@@ -297,6 +284,10 @@ class ClickHouse:
                     query_limit=0,
                 )
             return self._client
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    return [str(value) if value else "0" for value in values]
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], lines: bytes) -> list[T]:

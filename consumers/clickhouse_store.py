@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from consumers.batch import Batch, Loaded
 from consumers.batch_rules import BatchRules
-from consumers.rows import Rows, batch_columns, event_rows, rejected_columns
+from consumers.rows import Columns, batch_columns, event_columns, rejected_columns
 from consumers.session_state import VisitorKey, unpacked
 from consumers.store import Place, Resume, SessionRow
 from schemas.errors import FatalError
@@ -141,8 +141,8 @@ class Client(Protocol):
         """Yield the rows of a query as `read` returns them, some at a time, as they come."""
         ...
 
-    def insert(self, table: str, rows: Rows, *, token: str) -> None:
-        """Insert rows as one block under a deduplication token."""
+    def insert(self, table: str, columns: Columns, *, token: str) -> None:
+        """Insert columns of equal length as one block under a deduplication token."""
         ...
 
     def command(self, sql: str) -> None:
@@ -268,7 +268,7 @@ class ClickHouseStore:
 
     def _insert_events(self, loaded: Loaded, batch: Batch, token: str) -> None:
         if loaded.events:
-            self._client.insert("events", event_rows(batch, loaded.events), token=token)
+            self._client.insert("events", event_columns(batch, loaded.events), token=token)
 
     def _insert_rest(self, loaded: Loaded, batch: Batch, token: str) -> None:
         if loaded.rejected:

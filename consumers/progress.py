@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from consumers.enrich.caches import cache_info
 from consumers.log_reader.port import FencedError
-from consumers.rows import Rows
+from consumers.rows import Columns
 from schemas.errors import RetryError
 
 WATCH_EVERY_S = 2.0
@@ -75,8 +75,8 @@ class Client(Protocol):
         """Yield the rows of a query as `read` returns them, some at a time, as they come."""
         ...
 
-    def insert(self, table: str, rows: Rows, *, token: str) -> None:
-        """Insert rows as one block under a deduplication token."""
+    def insert(self, table: str, columns: Columns, *, token: str) -> None:
+        """Insert columns of equal length as one block under a deduplication token."""
         ...
 
     def command(self, sql: str) -> None:
@@ -110,9 +110,9 @@ class TimedClient:
         finally:
             self._note("query", self._clock_s() - began_s)
 
-    def insert(self, table: str, rows: Rows, *, token: str) -> None:
-        """Insert rows as one block under a deduplication token."""
-        self._timed("insert", lambda: self._client.insert(table, rows, token=token))
+    def insert(self, table: str, columns: Columns, *, token: str) -> None:
+        """Insert columns of equal length as one block under a deduplication token."""
+        self._timed("insert", lambda: self._client.insert(table, columns, token=token))
 
     def command(self, sql: str) -> None:
         """Run a statement that returns no rows."""

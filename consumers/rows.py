@@ -1,11 +1,7 @@
-"""Step 7: what a batch became, as ClickHouse takes it. Pure.
+"""Step 7: what a batch became, as columns of ClickHouse's tables. Pure.
 
-Events, which are many and wide, are lines of JSON: one C call encodes all of them, and the server parses each value by
-its column's type. Shapes: DateTime64(3) seconds since 1970 UTC with three decimals; IPv6 text; Decimal text; items
-lists in the order sku, name, category, price, qty; Map an object; the rest int, bool or text.
-
-The other tables have a few rows a batch and take columns. Shapes: DateTime64(3) an int of ms since 1970 UTC; String
-str or bytes.
+Shapes: DateTime64(3) an int of ms since 1970 UTC; IPv6 text; items tuples in the order sku, name, category, price, qty;
+String str or bytes; the rest as in `schemas.event.Event`.
 """
 
 from __future__ import annotations
@@ -13,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Any, Final
 
 from consumers.batch import Batch, RejectedRecord, SpoolCount
 from schemas.event import Event
@@ -45,28 +39,17 @@ COLUMNS: Final[tuple[str, ...]] = (
     *("lang", "screen_w", "screen_h", "ip", "replay_of", "ts", "received_at", "session_start"),
     *("log_partition", "log_offset", "batch_first", "batch_last"),
 )
-_encoder: Final = msgspec.json.Encoder(decimal_format="string")
 
 
-class JsonRows(NamedTuple):
-    """Rows as lines of JSON: each a list of values in the order of `columns`."""
-
-    columns: Sequence[str]
-    lines: bytes
+def event_columns(batch: Batch, events: Sequence[tuple[int, Event]]) -> Columns:
+    """Return the columns of `events` for (offset, event) pairs, of which there is at least one."""
+    return dict(zip(COLUMNS, zip(*_rows(batch, events), strict=True), strict=True))
 
 
-Rows = Columns | JsonRows
-
-
-def event_rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> JsonRows:
-    """Return the rows of `events` for (offset, event) pairs."""
-    return JsonRows(COLUMNS, _encoder.encode_lines(_rows(batch, events)))
-
-
-def _rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> Iterator[list[object]]:
+def _rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> Iterator[tuple[object, ...]]:
     partition, first, last = batch.partition, batch.first, batch.last
     for offset, event in events:
-        yield [
+        yield (
             event.site, event.event_name, event.visitor_id, event.ts_source, event.source, event.spool_id,
             event.spool_seq, event.event_id, event.user_id, event.session_id, event.channel, event.utm_source,
             event.utm_medium, event.utm_campaign, event.utm_term, event.utm_content, event.click_id,
@@ -74,9 +57,9 @@ def _rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> Iterator[list[ob
             event.value, event.currency, event.order_id, event.items, event.props, event.ab, event.consent,
             event.country, event.region, event.city, event.os, event.os_version, event.browser, event.browser_version,
             event.device, event.is_bot, event.bot_reason, event.open_by, event.open_reason, event.lang,
-            event.screen_w, event.screen_h, address_text(event.ip), event.replay_of, event.ts / 1000,
-            event.received_at / 1000, event.session_start / 1000, partition, offset, first, last,
-        ]  # fmt: skip
+            event.screen_w, event.screen_h, address_text(event.ip), event.replay_of, event.ts,
+            event.received_at, event.session_start, partition, offset, first, last,
+        )  # fmt: skip
 
 
 def rejected_columns(batch: Batch, rejected: Sequence[RejectedRecord]) -> Columns:

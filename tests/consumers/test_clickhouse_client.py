@@ -14,7 +14,7 @@ from support.events import event_of
 
 from consumers.batch import Batch
 from consumers.clickhouse_client import ClickHouse
-from consumers.rows import JsonRows, event_rows
+from consumers.rows import event_columns
 from schemas.errors import FatalError, RetryError
 from schemas.event import Item
 
@@ -87,7 +87,7 @@ def event(**fields):
     return event_of(**required | {"ts": AT, "received_at": AT, "spool_id": 1, "spool_seq": 2} | fields)
 
 
-def test_each_value_of_a_row_in_json_comes_back_as_it_went_in(client):
+def test_each_value_of_an_event_comes_back_as_it_went_in(client):
     text = "Ünïcode\t\n\0'\\\"\u2028"
     whole = event(
         **dict.fromkeys(("event_id", "url_path", "title", "country", "replay_of"), text),
@@ -101,7 +101,8 @@ def test_each_value_of_a_row_in_json_comes_back_as_it_went_in(client):
         session_start=AT - 1,
     )
     batch = Batch("hits", 3, 2**63, 2**64 - 1, AT, [])
-    client.insert("events", event_rows(batch, [(2**64 - 2, whole), (2**64 - 1, event(ip="2001:db8::1"))]), token="j")
+    columns = event_columns(batch, [(2**64 - 2, whole), (2**64 - 1, event(ip="2001:db8::1"))])
+    client.insert("events", columns, token="j")
     columns = "event_id, url_path, title, country, replay_of, value, items, props, is_bot, screen_w, visitor_id"
     first, second = client.query(f"SELECT {columns} FROM events ORDER BY log_offset")
     assert first[:6] == (text, text, text, text, text, Decimal("99999999999999.9999"))
@@ -115,12 +116,13 @@ def test_each_value_of_a_row_in_json_comes_back_as_it_went_in(client):
     assert second[:2] == (0, IPv6Address("2001:db8::1"))
 
 
-def test_a_large_batch_in_json_is_one_block_and_its_repeat_adds_nothing(client):
+def test_a_large_batch_is_one_block_and_its_repeat_adds_nothing(client):
     batch = Batch("hits", 3, 0, 29_999, AT, [])
-    rows = event_rows(batch, [(offset, event(visitor_id=offset + 1, title="x" * 900)) for offset in range(30_000)])
-    assert len(rows.lines) > 30 << 20
+    columns = event_columns(
+        batch, [(offset, event(visitor_id=offset + 1, title="x" * 1200)) for offset in range(30_000)]
+    )
     for _ in range(2):
-        client.insert("events", rows, token=batch.token)
+        client.insert("events", columns, token=batch.token)
         assert client.query(
             "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND level = 0"
         ) == [(1,)]
@@ -129,7 +131,7 @@ def test_a_large_batch_in_json_is_one_block_and_its_repeat_adds_nothing(client):
 
 def test_rows_that_do_not_fit_their_columns_are_fatal(client):
     with pytest.raises(FatalError):
-        client.insert("events", JsonRows(["ip"], b'["1234"]\n'), token="x")
+        client.insert("events", {"ip": ["1234"]}, token="x")
     assert client.query("SELECT count() FROM events") == [(0,)]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from consumers import clickhouse_store as sql
-from consumers.rows import JsonRows, Rows
+from consumers.rows import Columns
 from schemas.errors import FatalError
 from schemas.session_membership import event_key
 
@@ -32,14 +32,8 @@ _VISITOR = re.compile(r"\('([^']*)',(\d+)\)")
 _MONTH_MS = 31 * 86_400_000  # near enough to a calendar month: what counts is that blocks are cut
 
 
-def rows_of(given: Rows) -> list[Row]:
+def rows_of(given: Columns) -> list[Row]:
     """Return what is inserted, row by row."""
-    if isinstance(given, JsonRows):
-        lines = map(msgspec.json.decode, given.lines.splitlines())
-        rows = [dict(zip(given.columns, values, strict=False)) for values in lines]
-        return [
-            row | {name: round(row[name] * 1000) for name in ("ts", "received_at", "session_start")} for row in rows
-        ]
     return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
 
 
@@ -79,7 +73,7 @@ class SimulatedClickHouse:
         """Return a table's rows."""
         return self.tables[table].rows
 
-    def blocks_of(self, table: str, given: Rows, token: str) -> Iterator[Step]:
+    def blocks_of(self, table: str, given: Columns, token: str) -> Iterator[Step]:
         """Yield what an insert does, one atomic block after the other."""
         rows = rows_of(given)
         if not rows:

@@ -28,7 +28,7 @@ from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.log_reader.port import Record
 from consumers.pipeline import finish, prepare
-from consumers.rows import event_rows
+from consumers.rows import event_columns
 from consumers.rules import Rules
 from consumers.session_state import SessionState
 from consumers.worker import Worker, WorkerRules
@@ -322,7 +322,7 @@ class World:
                     state,
                 )
                 if loaded.events:
-                    for row in rows_of(event_rows(batch, loaded.events)):
+                    for row in rows_of(event_columns(batch, loaded.events)):
                         events[partition, row["log_offset"]] = row
                 rejected += [(partition, row.record.offset) for row in loaded.rejected]
                 for count in loaded.counts:
