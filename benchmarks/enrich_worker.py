@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from benchmarks.shop_world import HOST
 from consumers import pipeline, worker
-from consumers.batch import Batch, Prepared
+from consumers.batch import Prepared
 from consumers.clickhouse_store import ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.enrich.caches import CACHES, cache_info
@@ -88,10 +88,10 @@ class Log:
         """Hold nothing."""
 
 
-def prepare_without(batch: Batch, marks: Marks, rules: Rules, networks: Networks) -> list[Prepared]:
+def prepare_without(records: Sequence[Record], marks: Marks, rules: Rules, networks: Networks) -> list[Prepared]:
     """Do as `pipeline.prepare`, with an enrichment step that leaves the event as it is."""
     del networks
-    return pipeline.prepare_with(batch, marks, rules.limits, lambda *_: None)
+    return pipeline.prepare_with(records, marks, rules.limits, lambda *_: None)
 
 
 def settings_of(root: Path, port: int) -> Settings:

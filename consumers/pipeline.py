@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
-from consumers.batch import Batch, Loaded, Prepared, RejectedRecord, SpoolCount
+from consumers.batch import Loaded, Prepared, RejectedRecord, SpoolCount
 from consumers.decode import Name, aliases_of, decode, name_in, name_of
 from consumers.deduplicate import Marks
 from consumers.drop_replayed import Replays
@@ -33,15 +33,20 @@ SITE_CHARS_MAX = 64
 Enrich = Callable[[Event, Hit, str], None]
 
 
-def prepare(batch: Batch, marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS) -> list[Prepared]:
-    """Decode, drop what was sent again, validate and enrich: all that needs no session. `networks` knows addresses."""
-    return prepare_with(batch, marks, rules.limits, Enricher(rules.domains, rules.enrichment, networks).enrich)
+def prepare(
+    records: Sequence[Record], marks: Marks, rules: Rules, networks: Networks = UNKNOWN_NETWORKS
+) -> list[Prepared]:
+    """Decode, drop what was sent again, validate and enrich: all that needs no session. `networks` knows addresses.
+
+    A batch's records may come in any number of runs, in their order.
+    """
+    return prepare_with(records, marks, rules.limits, Enricher(rules.domains, rules.enrichment, networks).enrich)
 
 
-def prepare_with(batch: Batch, marks: Marks, limits: Limits, enrich: Enrich) -> list[Prepared]:
+def prepare_with(records: Sequence[Record], marks: Marks, limits: Limits, enrich: Enrich) -> list[Prepared]:
     """Do as `prepare`, with a step `enrich` that writes into an event what its hit and referrer say."""
     prepared: list[Prepared] = []
-    for record in batch.records:
+    for record in records:
         hit = decode(record.value)
         item = _named(record, hit, marks)
         prepared.append(item)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Event as ThreadEvent
 
@@ -109,6 +109,7 @@ class PartitionWorker:
         self._bytes = 0
         self._since_s = 0.0
         self._forming: Registered | None = None
+        self._ahead: list[Prepared] = []  # what becomes of `_records`
         self._batch: Batch | None = None
         self._prepared: list[Prepared] | None = None
         self._loaded: Loaded | None = None
@@ -154,6 +155,7 @@ class PartitionWorker:
         self._before, self._by, self._batch = found.before, found.by, found.batch
         self._state = state
         self._marks = Marks(found.resume.marks)
+        self._ahead, self._prepared = [], None  # by other marks, or other rules
         self._counters.recovered += found.batch is not None
 
     def _recover(self) -> Found:
@@ -176,11 +178,12 @@ class PartitionWorker:
         self._forming = self._forming or Registered(first, last, self._now_ms(), self._by.name)
         self.log.register(self._forming)
         self._batch = Batch(self.log.topic, self.log.partition, first, last, self._forming.at_ms, self._records)
+        self._prepared, self._ahead = self._ahead, []
         self._forming, self._records, self._bytes = None, [], 0
         return True
 
     def _gather(self) -> bool:
-        """Fetch what there is; return whether it makes a batch. While one is being loaded it makes none.
+        """Fetch and prepare what there is; return whether it makes a batch. While one is being loaded it makes none.
 
         What is not full gathers on until its load can begin: formed sooner, its rows would wait, and it be smaller.
         """
@@ -194,6 +197,8 @@ class PartitionWorker:
             self._since_s = now_s
         self._records += fresh
         self._bytes += bytes_of(fresh)
+        if len(self._ahead) < len(self._records):
+            self._ahead += self._prepare(self._records[len(self._ahead) :], begins=not self._ahead)
         gathered = Gathered(len(self._records), self._bytes, now_s - self._since_s)
         if self._insert is not None or not is_due(gathered, self._gauge.read(now_s), limits):
             return False
@@ -202,17 +207,24 @@ class PartitionWorker:
         self.waits_since_s = min(self.waits_since_s, now_s)
         return False
 
+    def _prepare(self, records: Sequence[Record], *, begins: bool) -> list[Prepared]:
+        """Prepare records behind all that were prepared so far; `begins`: they are a batch's first."""
+        if self._marks is None:
+            raise AssertionError("records are prepared with their partition's marks")
+        if begins:
+            self._rules.refresh()
+        return prepare(records, self._marks, self._by.rules, self._rules.networks)
+
     def _now_ms(self) -> int:
         return int(self._clock_s() * 1000)
 
     def _load(self) -> bool:
         """Do the next of a batch's steps, up to its being loaded; return False while ClickHouse is at it."""
-        batch, marks = self._batch, self._marks
-        if batch is None or marks is None:
-            raise AssertionError("a batch is loaded after it was formed, with its partition's marks")
+        batch = self._batch
+        if batch is None:
+            raise AssertionError("a batch is loaded after it was formed")
         if self._prepared is None:
-            self._rules.refresh()
-            self._prepared = prepare(batch, marks, self._by.rules, self._rules.networks)
+            self._prepared = self._prepare(batch.records, begins=True)
         if self._loaded is None:
             wanted = lookups(self._prepared, self._state)
             if wanted:

@@ -109,7 +109,7 @@ PLACES = Networks(lambda address: Network(Place("DE", "Land Berlin", "Berlin" if
 def stored(payload: bytes) -> dict[str, Any]:
     """Return the columns of `events` that hold anything, by the worker's own steps, for a hit's JSON."""
     batch = Batch("hits", 0, 0, 0, MS, [Record(0, payload[8:24], payload)])
-    prepared = prepare(batch, Marks(), Rules(Limits(), {}), PLACES)
+    prepared = prepare(batch.records, Marks(), Rules(Limits(), {}), PLACES)
     loaded = finish(prepared, SessionState(SessionRule(), 0))
     if loaded.rejected:
         raise AssertionError(f"rejected: {loaded.rejected[0].rejection}")

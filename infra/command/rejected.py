@@ -145,7 +145,7 @@ def judged(record: Found, rules: Rules, present: set[str]) -> Verdict:
         return verdict | {"now": PRESENT, "why": "its hit has a row in events"}
     row = Record(record.offset, decoded.key.encode(), record.raw)
     batch = Batch(record.topic, record.partition, record.offset, record.offset, record.received_at_ms, [row])
-    (prepared,) = prepare(batch, Marks(), rules)
+    (prepared,) = prepare(batch.records, Marks(), rules)
     if prepared.rejection:
         return verdict | {"now": REJECTED, "why": f"{prepared.rejection.reason.value}: {prepared.rejection.detail}"}
     return verdict | {"now": PASSES, "why": ""}

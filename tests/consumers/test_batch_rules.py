@@ -193,6 +193,18 @@ def test_a_worker_that_had_nothing_to_load_yet_goes_by_the_new_rules_from_its_fi
     assert [row["reason"] for row in box.clickhouse.rows("rejected")] == ["unknown_site"]
 
 
+def test_what_gathered_when_the_rules_change_is_judged_by_the_new_ones_and_not_taken_for_sent_again():
+    box = Box([hit(0), hit(1, params={"s": "blog"})])
+    box.step(2)
+    assert box.calls == [], "it waits for company"
+    box.worker.go_by(SHOP_ONLY)
+    box.step(4, after_s=0.6)
+    assert box.calls == [("register", 0, 1), ("load", 0, 1)]
+    assert box.rows() == [0]
+    assert [row["reason"] for row in box.clickhouse.rows("rejected")] == ["unknown_site"]
+    assert box.worker.counters.resent == 0
+
+
 def test_sessions_go_on_by_a_rule_that_changes_meanwhile():
     short = msgspec.structs.replace(RULES, session=SessionRule(gap_ms=60_000))
     box = Box([hit(seq, at=BASE_MS + seq * 90_000) for seq in range(6)], rules=short)

@@ -47,7 +47,8 @@ def events_of(box):
     reader.close()
     batch = Batch("hits", 0, 0, len(values) - 1, int(time.time() * 1000), records(values))
     limits = limits_of(settings)
-    loaded = finish(prepare(batch, Marks(), Rules(limits, limits.domains)), SessionState(SessionRule(), 1 << 60))
+    prepared = prepare(batch.records, Marks(), Rules(limits, limits.domains))
+    loaded = finish(prepared, SessionState(SessionRule(), 1 << 60))
     assert not loaded.rejected
     return [event for _, event in loaded.events]
 

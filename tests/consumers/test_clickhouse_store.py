@@ -49,7 +49,7 @@ def loaded_batches(count=6, size=15, seed=3):
             spool = 1 + random.randrange(2)
             values.append(hit(max(seq, 0), spool=spool, visitor=visitor, at=now, params=params, source=source))
         batch = Batch("hits", 5, offset, offset + size - 1, now, records(values, offset))
-        made.append((batch, finish(prepare(batch, marks, RULES), state)))
+        made.append((batch, finish(prepare(batch.records, marks, RULES), state)))
         offset += size
     return made
 
@@ -117,7 +117,7 @@ def test_real_and_simulated_know_the_same_replays(client):
     fields = [{}, {"replay_of": name_text(9, 4)}, {"params": {"v": "wrong"}}, {"replay_of": name_text(MAX, MAX)}]
     values = [hit(seq, spool=MAX, visitor=seq, **field) for seq, field in enumerate(fields)]
     batch = Batch("hits", 5, 10, 13, BASE_MS, records(values, 10))
-    loaded = finish(prepare(batch, Marks(), RULES), SessionState(RULE, 1 << 60))
+    loaded = finish(prepare(batch.records, Marks(), RULES), SessionState(RULE, 1 << 60))
     names = {name_text(spool, seq) for spool in (9, MAX) for seq in (0, 1, 2, 3, 4, MAX)}
     for store in stores:
         store.load(batch, loaded)
@@ -149,7 +149,7 @@ def test_sessions_come_back_as_the_worker_had_them(client):
     state = SessionState(RULE, 1 << 60)
     marks = Marks()
     for batch, _ in batches:
-        finish(prepare(batch, marks, RULES), state)
+        finish(prepare(batch.records, marks, RULES), state)
     for visitor in (1, 2, 3):
         key = ("shop", visitor)
         found = [(key, session) for session in state.of(key)]

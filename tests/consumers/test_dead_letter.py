@@ -39,7 +39,7 @@ BROKER_BYTES_MAX = 1_048_576
 
 def letters_of(*values):
     batch = Batch("hits", 3, 10, 9 + len(values), BASE_MS, records(list(values), 10))
-    loaded = finish(prepare(batch, Marks(), RULES.rules), SessionState(SESSION, 0))
+    loaded = finish(prepare(batch.records, Marks(), RULES.rules), SessionState(SESSION, 0))
     made = letters(batch, loaded.rejected)
     contents = [json.loads(letter.value) for letter in made]
     for letter, content in zip(made, contents, strict=True):

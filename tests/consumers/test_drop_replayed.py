@@ -32,7 +32,7 @@ def load(values, cuts=()):
     made = records(values)
     for start, end in pairwise([0, *cuts, len(values)]):
         batch = Batch("hits", 0, start, end - 1, BASE_MS, made[start:end])
-        prepared = prepare(batch, marks, RULES)
+        prepared = prepare(batch.records, marks, RULES)
         names = replayed_names(prepared)
         present = store.replayed(0, batch.first, names) if names else ()
         store.load(batch, finish(prepared, state, present))

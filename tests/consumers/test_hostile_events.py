@@ -58,7 +58,7 @@ def seconds_per_byte(make):
         value = make(seq)
         batch = Batch("hits", 0, seq, seq, BASE_MS, records([value], seq))
         began = thread_time()
-        prepare(batch, Marks(), RULES)
+        prepare(batch.records, Marks(), RULES)
         found.append((thread_time() - began) / len(value))
     return min(found)
 
@@ -122,4 +122,4 @@ def test_nested_items_in_a_query_are_rejected():
 
 def loaded_of(values) -> Loaded:
     batch = Batch("hits", 0, 0, len(values) - 1, BASE_MS, records(values))
-    return finish(prepare(batch, Marks(), RULES), SessionState(SessionRule(), 1 << 40))
+    return finish(prepare(batch.records, Marks(), RULES), SessionState(SessionRule(), 1 << 40))

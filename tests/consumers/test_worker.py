@@ -183,7 +183,7 @@ def test_replaced_files_are_taken_up_before_each_batch_and_once():
     box.store.fail["load"] = [RetryError("x")]
     box.step(6)
     assert box.calls == [
-        ("register", 0, 2), "refresh", ("load", 0, 2), ("load", 0, 2), ("register", 3, 4), "refresh", ("load", 3, 4)
+        "refresh", ("register", 0, 2), ("load", 0, 2), ("load", 0, 2), "refresh", ("register", 3, 4), ("load", 3, 4)
     ]  # fmt: skip
 
 

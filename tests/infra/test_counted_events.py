@@ -86,7 +86,7 @@ def client(clickhouse_url, module_database):
                 if one.partition == partition:
                     values.append(one.hit(event_id, len(values)))
         batch = Batch("hits", partition, 0, len(values) - 1, BASE_MS, records(values))
-        loaded = finish(prepare(batch, Marks(), RULES), SessionState(RULE, 1 << 60))
+        loaded = finish(prepare(batch.records, Marks(), RULES), SessionState(RULE, 1 << 60))
         assert not loaded.rejected
         client.duplicates += sum(count.duplicate for count in loaded.counts)
         store.load(batch, loaded)

@@ -42,7 +42,7 @@ def client(clickhouse_url):
     made = ClickHouse(clickhouse_url, database=name, timeout_s=60)
     migrate(made)
     batch = Batch("hits", 5, 10, 9 + len(VALUES), BASE_MS, records(VALUES, 10))
-    loaded = finish(prepare(batch, Marks(), ONLY_SHOP), SessionState(RULE, 1 << 60))
+    loaded = finish(prepare(batch.records, Marks(), ONLY_SHOP), SessionState(RULE, 1 << 60))
     ClickHouseStore(made).load(batch, loaded)
     yield made
     made.close()

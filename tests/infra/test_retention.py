@@ -42,7 +42,7 @@ def loaded(store):
             for params in ({"s": site}, {"s": site, "v": "wrong"}):
                 values.append(hit(len(values), visitor=age, at=at, params=params))
     batch = Batch("hits", 3, 0, len(values) - 1, NOW_MS, records(values))
-    rows = finish(prepare(batch, Marks(), Rules(Limits(), {})), SessionState(SessionRule(), 1 << 60))
+    rows = finish(prepare(batch.records, Marks(), Rules(Limits(), {})), SessionState(SessionRule(), 1 << 60))
     store.load(batch, rows)
     return batch, rows
 

@@ -37,7 +37,7 @@ class Run:
         batch = Batch("hits", 0, records[0].offset, records[-1].offset, BASE_MS, records)
         if self._restarts:
             self._rebuild(batch.first)
-        prepared = prepare(batch, self.marks, RULES)
+        prepared = prepare(batch.records, self.marks, RULES)
         wanted = lookups(prepared, self.state)
         if wanted:
             self.looked_up += len(wanted)

@@ -314,11 +314,7 @@ class World:
                 state.rule = rules.session
                 batch = Batch("hits", partition, 0, 0, BASE_MS, list(run))
                 loaded = finish(
-                    [
-                        item
-                        for record in batch.records
-                        for item in prepare(batch._replace(records=[record]), Marks(), rules.rules)
-                    ],
+                    [item for record in batch.records for item in prepare([record], Marks(), rules.rules)],
                     state,
                 )
                 if loaded.events:

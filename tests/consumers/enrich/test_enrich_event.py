@@ -7,7 +7,6 @@ from hashlib import sha256
 import pytest
 from support.simulated_hits import hit, records
 
-from consumers.batch import Batch
 from consumers.deduplicate import Marks
 from consumers.enrich.network import NO_NETWORK, UNKNOWN_NETWORKS, Network, Networks, Place
 from consumers.enrich.scrub import MARKER
@@ -22,7 +21,7 @@ SCRUBBING = Enrichment(scrub=True)
 def event_of(members=None, rules=SCRUBBING, networks=UNKNOWN_NETWORKS, **parameters):
     """The event of one beacon hit with these parameters and hit members."""
     made = records([hit(**{"event": {"u": PAGE, **parameters}, **(members or {})})])
-    [prepared] = prepare(Batch("hits", 0, 0, 0, 0, made), Marks(), Rules(Limits(), {}, rules), networks)
+    [prepared] = prepare(made, Marks(), Rules(Limits(), {}, rules), networks)
     assert prepared.rejection is None, prepared.rejection
     return prepared.event
 
