@@ -24,14 +24,16 @@ from uuid import uuid4
 
 import clickhouse_connect
 import msgspec
+from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.datatypes.registry import get_from_name
+from clickhouse_connect.datatypes.string import String
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.insert import InsertContext
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from consumers.rows import Columns
+from consumers.rows import Columns, numbered
 from schemas.errors import FatalError, RetryError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -40,6 +42,7 @@ ERROR_CHARS_MAX = 300
 STREAM_BYTES = 1 << 20
 JSON_LINES = "JSONCompactEachRow"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # packing costs more than it saves there
+WORDS = "LowCardinality(String)"
 SENT_AS_TEXT = ("IPv6", "Decimal(")  # the server reads their text faster than Python makes their bytes
 SETTINGS = {"async_insert": 0}
 INSERT_SETTINGS = {
@@ -72,6 +75,13 @@ _RETRY_CODES = frozenset(
 )
 _RETRY_STATUS = re.compile(r"HTTP status (?:408|429|5\d\d)")
 T = TypeVar("T")
+
+
+class _Words(String, registered=False):
+    """LowCardinality(String), as most columns of events are: the values are numbered by compiled code."""
+
+    def _build_lc_dictionary(self, column: Sequence[Any], _ctx: InsertContext) -> tuple[list[Any], list[int]]:
+        return numbered(column)
 
 
 class ClickHouse:
@@ -146,7 +156,7 @@ class ClickHouse:
         if missing := [name for name in names if name not in known]:
             raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
         as_text = {name for name in names if known[name].startswith(SENT_AS_TEXT)}
-        column_types = [get_from_name("String" if name in as_text else known[name]) for name in names]
+        column_types = [_type_of("String" if name in as_text else known[name]) for name in names]
         data = [_texts(columns[name]) if name in as_text else columns[name] for name in names]
 
         def send(client: Client) -> None:
@@ -284,6 +294,11 @@ class ClickHouse:
                     query_limit=0,
                 )
             return self._client
+
+
+def _type_of(name: str) -> ClickHouseType:
+    found = get_from_name(name)
+    return _Words(found.type_def) if name == WORDS else found
 
 
 def _texts(values: Sequence[object]) -> list[str]:

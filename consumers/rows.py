@@ -85,6 +85,22 @@ def batch_columns(batch: Batch, counts: Sequence[SpoolCount]) -> Columns:
     return {"topic": [batch.topic] * len(counts), **columns, **_origin(batch, len(counts))}
 
 
+def numbered(values: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the different values, in the order in which they first come, and of each value its number among these."""
+    numbers: dict[str, int] = {}
+    found: list[int] = []
+    last: str | None = None
+    number = 0
+    for value in tuple(values):
+        if value is not last:  # one that comes again is the same object more often than not
+            known = numbers.get(value)
+            if known is None:
+                known = numbers[value] = len(numbers)
+            number, last = known, value
+        found.append(number)
+    return list(numbers), found
+
+
 @lru_cache(maxsize=ADDRESSES_CACHED_MAX)
 def address_text(text: str) -> str:
     """Return an address as IPv6 text, IPv4 mapped; no address, or none at all: "::"."""
