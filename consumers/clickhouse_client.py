@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -77,6 +77,13 @@ _RETRY_STATUS = re.compile(r"HTTP status (?:408|429|5\d\d)")
 T = TypeVar("T")
 
 
+class TableTypes(NamedTuple):
+    """A table's columns that can be inserted, by name, and which of them have a default other than their type's."""
+
+    types: Mapping[str, str]
+    with_default: frozenset[str] = frozenset()
+
+
 class _Words(String, registered=False):
     """LowCardinality(String), as most columns of events are: the values are numbered by compiled code."""
 
@@ -111,7 +118,7 @@ class ClickHouse:
         self._cluster = cluster
         self._cluster_settings = cluster_settings(timeout_s, exact=exact) if cluster else {}
         self._client: Client | None = None
-        self._types: dict[str, dict[str, str]] = {}
+        self._types: dict[str, TableTypes] = {}
         self._guard = threading.Lock()
 
     def insert(
@@ -151,10 +158,11 @@ class ClickHouse:
     def _sender(
         self, table: str, columns: Columns, types: Mapping[str, str] | None, settings: dict[str, Any]
     ) -> Callable[[Client], None]:
-        names = list(columns)
-        known = types or self._table_types(table)
-        if missing := [name for name in names if name not in known]:
+        known, with_default = TableTypes(types) if types else self._table_types(table)
+        if missing := [name for name in columns if name not in known]:
             raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
+        # A column that is empty in every row is left out: what the server fills it with is the same.
+        names = [name for name, values in columns.items() if name in with_default or any(values)] or list(columns)[:1]
         as_text = {name for name in names if known[name].startswith(SENT_AS_TEXT)}
         column_types = [_type_of("String" if name in as_text else known[name]) for name in names]
         data = [_texts(columns[name]) if name in as_text else columns[name] for name in names]
@@ -263,13 +271,14 @@ class ClickHouse:
         named = self.database if database is None else database
         return {**SETTINGS, **self._cluster_settings, **({"database": named} if named else {})}
 
-    def _table_types(self, table: str) -> Mapping[str, str]:
-        known = self._types.get(table)
-        if known is None:
+    def _table_types(self, table: str) -> TableTypes:
+        found = self._types.get(table)
+        if found is None:
             rows = self.query(f"DESCRIBE TABLE {table}")
             known = {name: kind for name, kind, default, *_ in rows if default not in ("ALIAS", "MATERIALIZED")}
-            self._types[table] = known
-        return known
+            found = TableTypes(known, frozenset(name for name, _, default, *_ in rows if default))
+            self._types[table] = found
+        return found
 
     def _call(self, action: Callable[[Client], T]) -> T:
         try:

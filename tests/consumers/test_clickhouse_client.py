@@ -129,6 +129,15 @@ def test_a_large_batch_is_one_block_and_its_repeat_adds_nothing(client):
         assert client.query("SELECT count() FROM events") == [(30_000,)]
 
 
+def test_columns_that_are_empty_in_every_row_come_back_empty_or_as_given(client):
+    nothing = dict.fromkeys(("title", "country"), [""] * 2) | {"value": [Decimal(0)] * 2, "items": [[], []]}
+    client.insert("events", events(2, **nothing, props=[{}, {}], screen_w=[0, 0], ip=["::", "::"]), token="e")
+    found = client.query("SELECT title, country, value, items, props, screen_w, ip FROM events")
+    assert found == [("", "", Decimal(0), [], {}, 0, IPv6Address("::"))] * 2
+    client.insert("batches", {"topic": [""], "log_partition": [0], "loaded_at": [0]}, token="b")
+    assert client.query("SELECT topic, toUnixTimestamp64Milli(loaded_at) FROM batches") == [("", 0)], "no default of it"
+
+
 def test_rows_that_do_not_fit_their_columns_are_fatal(client):
     with pytest.raises(FatalError):
         client.insert("events", {"ip": ["1234"]}, token="x")
