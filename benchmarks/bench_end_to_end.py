@@ -63,7 +63,7 @@ from ingest.http_response import PIXEL
 from schemas.settings import load
 
 FIRST_RATE, FACTOR = 4_000.0, 1.6
-LOOK_S, WARM_UP_S, TRIAL_S, NGINX_S = 3.0, 6.0, 15.0, 10.0
+LOOK_S, WARM_UP_S, TRIAL_S, NGINX_S = 2.0, 6.0, 15.0, 10.0
 COMPILE_S = 30.0
 BRACKETING, TRIALS, CONFIRMATIONS = 6, 3, 8
 FOREIGN_CORES_MAX, DISTURBED_MAX = 0.15, 3  # a trial in which others had more is repeated

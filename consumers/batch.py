@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from consumers.decode import Name
 from consumers.log_reader.port import Record
 from schemas.event import Event
@@ -28,6 +30,7 @@ class Batch(NamedTuple):
         return f"{self.topic}:{self.partition}:{self.first}-{self.last}"
 
 
+@mypyc_attr(acyclic=True)
 class Prepared:
     """One record on its way: its event, or why it has none. `replay_of` is the hit that it replays, "": none.
 

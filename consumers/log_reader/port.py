@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from mypy_extensions import mypyc_attr
+
 
 class FencedError(Exception):
     """The partition is no longer ours. Nothing was committed; the worker must not insert."""
 
 
+@mypyc_attr(acyclic=True)
 class Record:
     """One record: offset, key (16 hex digits for a hit of ours, b"" where a foreign producer sent none) and bytes."""
 
