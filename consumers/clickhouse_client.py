@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import clickhouse_connect
+import lz4.frame  # type: ignore[import-untyped]  # lz4 ships no types
 import msgspec
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.datatypes.registry import get_from_name
@@ -30,6 +31,7 @@ from clickhouse_connect.datatypes.string import String
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.insert import InsertContext
+from clickhouse_connect.driver.transform import NativeTransform
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
@@ -48,7 +50,6 @@ SETTINGS = {"async_insert": 0}
 INSERT_SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "insert_deduplicate": 1,
-    "optimize_on_insert": 0,  # rows of one session are added up when parts are merged, and by whoever reads them before
     "max_partitions_per_insert_block": 0,  # late events may touch many months; a refusal would last for ever
     "throw_on_max_partitions_per_insert_block": 0,
 }
@@ -167,18 +168,18 @@ class ClickHouse:
         column_types = [_type_of("String" if name in as_text else known[name]) for name in names]
         data = [_texts(columns[name]) if name in as_text else columns[name] for name in names]
 
+        context = InsertContext(
+            table, names, column_types, data=data, column_oriented=True, compression=False, block_size=len(data[0])
+        )
+        # Made whole and sent once; `data_insert` would send it again by itself when a connection breaks.
+        _, _, body = b"".join(NativeTransform.build_insert(context)).partition(b"\n")
+        if context.insert_exception is not None:
+            raise FatalError(f"clickhouse-connect cannot send this: {context.insert_exception}")
+        packed, packing = (body, None) if self._is_near else (lz4.frame.compress(body), "lz4")
+
         def send(client: Client) -> None:
-            context = InsertContext(
-                table,
-                names,
-                column_types,
-                data=data,
-                column_oriented=True,
-                compression=False if self._is_near else None,
-                settings={**settings, "database": self.database},
-                block_size=len(data[0]),
-            )
-            client.data_insert(context)
+            everything = {**settings, "database": self.database}
+            client.raw_insert(table, names, packed, settings=everything, fmt="Native", compression=packing)
 
         return send
 
