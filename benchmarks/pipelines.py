@@ -30,7 +30,7 @@ from schemas.errors import RetryError
 from schemas.settings import Settings, child_environment, load
 
 CORES = (0, 1)
-PARTITIONS = 1
+PARTITIONS = 1  # one worker loads all: each more is a batch more a second for ClickHouse
 OURS_TOPIC, RIVAL_TOPIC = "hits-bench", "rival-bench"
 RIVAL_DATABASE = "rival_bench"
 START_S_MAX = 90.0
