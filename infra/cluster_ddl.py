@@ -10,6 +10,7 @@ every statement of ours reads and writes the same names on either. What holds th
   an hour else.
 - A materialized view works inside the shard, from local to local table. One that is refreshed (REFRESH … APPEND) reads
   and writes the Distributed tables, on every host: what one host has counted the others find counted.
+- Views have one name on either; what is renamed is a view.
 - A plain view reads the Distributed tables, and its `IN (SELECT …)` is GLOBAL, as the rows of one event id may lie in
   several shards.
 - A statement of a kind that is not known here is an error, never sent as it is.
@@ -66,6 +67,8 @@ def clustered(statement: str, cluster: str, database: str) -> list[str]:
     for beginning in (("CREATE", "VIEW", "IF", "NOT", "EXISTS"), ("CREATE", "OR", "REPLACE", "VIEW")):
         if _begins(words, *beginning):
             return [_edited(statement, [_on_cluster(words[len(beginning)], cluster), *_global_in(words)])]
+    if _begins(words, "RENAME", "TABLE", "IF", "EXISTS"):
+        return [_edited(statement, [_on_cluster(words[-1], cluster)])]
     if _begins(words, "ALTER", "TABLE"):
         return _alter(statement, words, cluster)
     raise FatalError(f"this statement has no form for a cluster yet, see infra/cluster_ddl.py: {_beginning(statement)}")

@@ -71,6 +71,10 @@ def test_the_materialized_view_stays_in_its_shard():
     assert changed == "ALTER TABLE v ON CLUSTER 'c' MODIFY QUERY SELECT ts FROM events_local AS events WHERE ts > 0"
 
 
+def test_a_view_is_renamed_on_every_host():
+    assert clustered("RENAME TABLE IF EXISTS v TO w", "c", "d") == ["RENAME TABLE IF EXISTS v TO w ON CLUSTER 'c'"]
+
+
 def test_the_table_of_migrations_is_whole_on_every_host():
     text = everywhere(_TABLE, "c")
     path = "'/clickhouse/tables/everywhere/{database}/{table}', '{shard}-{replica}'"
