@@ -122,7 +122,7 @@ class ClickHouse:
         self._types: dict[str, TableTypes] = {}
         self._guard = threading.Lock()
 
-    def insert(
+    def insert(  # noqa: PLR0913  each by its name
         self,
         table: str,
         columns: Columns,
@@ -130,13 +130,15 @@ class ClickHouse:
         token: str,
         types: Mapping[str, str] | None = None,
         query_id: str = "",
+        shard: int = 0,
     ) -> None:
         """Insert columns of equal length as one block under `token`. Raises RetryError or FatalError.
 
         `types` are ClickHouse types by column, else the table's own, asked for once. Values by type: String str or
         bytes (one kind a column), LowCardinality(String) str, numbers int or float, Decimal a Decimal (or str), IPv6
         str, DateTime64(p) an int of 10^-p seconds since 1970 UTC, Date a date or an int of days, Map a dict, Array a
-        sequence, Tuple a tuple in declared order. When no answer comes, this returns only after the server has ended
+        sequence, Tuple a tuple in declared order. `shard` is a shard's number in the cluster, 0: whichever the table's
+        sharding key says. When no answer comes, this returns only after the server has ended
         the statement or `timeout_s` more have passed.
         """
         if not columns or not columns[next(iter(columns))]:
@@ -148,40 +150,38 @@ class ClickHouse:
             **INSERT_SETTINGS,
             "insert_deduplication_token": token,
             "query_id": query_id,
+            **({"insert_shard_id": shard} if shard else {}),
         }
-        send = self._sender(table, columns, types, settings)
+        known = TableTypes(types) if types else self._table_types(table)
         try:
-            self._call(send)
+            self._call(lambda client: self._send(client, table, columns, known, settings))
         except _NoAnswerError:
             self.wait_query_end(query_id, self._timeout_s)
             raise
 
-    def _sender(
-        self, table: str, columns: Columns, types: Mapping[str, str] | None, settings: dict[str, Any]
-    ) -> Callable[[Client], None]:
-        known, with_default = TableTypes(types) if types else self._table_types(table)
-        if missing := [name for name in columns if name not in known]:
+    def _send(
+        self, client: Client, table: str, columns: Columns, known: TableTypes, settings: Mapping[str, Any]
+    ) -> None:
+        if missing := [name for name in columns if name not in known.types]:
             raise FatalError(f"table {table} has no column {', '.join(missing)}; is a migration missing?")
         # A column that is empty in every row is left out: what the server fills it with is the same.
-        names = [name for name, values in columns.items() if name in with_default or any(values)] or list(columns)[:1]
-        as_text = {name for name in names if known[name].startswith(SENT_AS_TEXT)}
-        column_types = [_type_of("String" if name in as_text else known[name]) for name in names]
+        filled = [name for name, values in columns.items() if name in known.with_default or any(values)]
+        names = filled or list(columns)[:1]
+        as_text = {name for name in names if known.types[name].startswith(SENT_AS_TEXT)}
+        column_types = [_type_of("String" if name in as_text else known.types[name]) for name in names]
         data = [_texts(columns[name]) if name in as_text else columns[name] for name in names]
 
         context = InsertContext(
             table, names, column_types, data=data, column_oriented=True, compression=False, block_size=len(data[0])
         )
-        # Made whole and sent once; `data_insert` would send it again by itself when a connection breaks.
         _, _, body = b"".join(NativeTransform.build_insert(context)).partition(b"\n")
         if context.insert_exception is not None:
             raise FatalError(f"clickhouse-connect cannot send this: {context.insert_exception}")
         packed, packing = (body, None) if self._is_near else (lz4.frame.compress(body), "lz4")
-
-        def send(client: Client) -> None:
-            everything = {**settings, "database": self.database}
-            client.raw_insert(table, names, packed, settings=everything, fmt="Native", compression=packing)
-
-        return send
+        # Bytes would be sent again by the client itself when a connection breaks; whoever loads has to know of it.
+        sent_once = cast("bytes", memoryview(packed))
+        everything = {**settings, "database": self.database}
+        client.raw_insert(table, names, sent_once, settings=everything, fmt="Native", compression=packing)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows of a query; `{name:Type}` in it takes `parameters[name]`. Raises RetryError or FatalError."""

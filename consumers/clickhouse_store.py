@@ -1,29 +1,35 @@
 """The worker's tables in ClickHouse: state read whole from `events` and `batches`, batches inserted under one token.
 
-- `load` may be called any number of times: every insert carries the batch's token, so the engine drops repeats, heals
-  an insert that a kill cut in half, and does the same for the view's target.
-- `heal` looks which rows are there, for a batch so old that its token may be forgotten, and makes the view's target
-  agree with them: a kill may have filled one and not the other.
+- `load` is for a batch that nobody has begun to insert: every insert carries the batch's token.
+- `heal` is for every other one. By the token the engine drops what is there already, also in the view's target, but not
+  surely and not for ever; so it is looked which rows are there, and what is missing is inserted under a further token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from consumers.batch import Batch, Loaded
+from consumers.batch import Batch, Loaded, RejectedRecord, SpoolCount
 from consumers.batch_rules import BatchRules
 from consumers.rows import Columns, batch_columns, event_columns, rejected_columns
 from consumers.session_state import VisitorKey, unpacked
 from consumers.store import Place, Resume, SessionRow
-from schemas.errors import FatalError
+from schemas.errors import FatalError, RetryError
+from schemas.event import Event
 from schemas.hit import name_text
 from schemas.session import Session, SessionRule
 
+logger = logging.getLogger(__name__)
+
 VISITORS_PER_QUERY = 2_000  # of at most 90 bytes each: below ClickHouse's max_query_size of 256 KiB
 NAMES_PER_QUERY = 2_000
+HEALS_MAX = 5  # what is not there then was not lost by kills, each within some microseconds, but left by its retention
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Of `batches`, as `events` is large: the newest time is that of a spool with an event in the batch.
 _RESUME = """
@@ -103,27 +109,47 @@ SELECT {key} FROM {table}
 WHERE log_partition = {{partition:UInt32}} AND batch_first = {{first:UInt64}} AND batch_last = {{last:UInt64}}"""
 
 _OF_BATCH = """
-log_partition = {partition:UInt32} AND visitor_id != 0 AND session_id IN (
-    SELECT session_id FROM events WHERE log_partition = {partition:UInt32} AND batch_first = {first:UInt64}
-       AND batch_last = {last:UInt64} AND visitor_id != 0)"""
+visitor_id != 0 AND log_partition = {partition:UInt32} AND log_offset BETWEEN {first:UInt64} AND {last:UInt64}"""
 
-# A session's rows all lie in one log partition, and whoever heals owns it, so nothing else changes these sums.
-_DIFFERENT = """
-SELECT session_id FROM
-(
-    SELECT session_id, toInt64(count()) AS rows FROM events WHERE {of_batch} GROUP BY session_id
-    UNION ALL
-    SELECT session_id, -toInt64(sum(events)) AS rows FROM session_parts
-    WHERE session_id IN (SELECT session_id FROM events WHERE {of_batch}) GROUP BY session_id
-)
-GROUP BY session_id HAVING sum(rows) != 0""".replace("{of_batch}", _OF_BATCH)
+# What `session_parts` counts of the batch's sessions, and what `events` holds of them. A session's rows all lie in one
+# log partition. One with a row from behind the batch is another worker's by now, who found it right before it went on.
+_COUNTED_SESSIONS = """
+SELECT session_id, sum(events), sum(engagements), sum(purchases) FROM session_parts
+WHERE (site, session_start) IN (SELECT site, session_start FROM events WHERE {of_batch})
+  AND session_id IN (SELECT session_id FROM events WHERE {of_batch})
+GROUP BY session_id""".replace("{of_batch}", _OF_BATCH)
+_HELD_SESSIONS = """
+SELECT
+    site, visitor_id, session_id,
+    count(), countIf(event_name = 'Engagement'), countIf(event_name = 'Purchase'), any(shardNum())
+FROM events
+WHERE log_partition = {partition:UInt32}
+  AND (site, visitor_id) IN (SELECT site, visitor_id FROM events WHERE {of_batch})
+  AND session_id IN (SELECT session_id FROM events WHERE {of_batch})
+GROUP BY site, visitor_id, session_id
+HAVING max(log_offset) <= {last:UInt64}""".replace("{of_batch}", _OF_BATCH)
+_KEY = ("site", "visitor_id", "session_id")
+_SUMS = ("events", "engagements", "purchases")
+_NOTHING = [0] * len(_SUMS)
+_SUMS_MODULO = 1 << 64  # sums of UInt64 wrap, so a number can be taken off them
 
 _VIEW = "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = 'session_parts_mv'"
 _VIEW_ROWS = "WHERE visitor_id != 0"
-_FORGET = "DELETE FROM session_parts WHERE "
-_FORGET_ON_CLUSTER = "DELETE FROM session_parts_local ON CLUSTER '{cluster}' WHERE "  # waits for every host
 _VIEW_READS_LOCAL = "events_local AS events"  # one shard's; infra/cluster_ddl.py
-_COUNT_ANEW = "INSERT INTO session_parts (* EXCEPT (entry, exit))"  # the view fills all others, in their order
+
+
+class _Rows(NamedTuple, Generic[R]):
+    """Rows of a batch in one table: their `key` column, how to read it of a row, and how rows become columns."""
+
+    table: str
+    key: str
+    key_of: Callable[[R], int]
+    columns: Callable[[Batch, Sequence[R]], Columns]
+
+
+_EVENTS = _Rows[tuple[int, Event]]("events", "log_offset", lambda row: row[0], event_columns)
+_REJECTED = _Rows[RejectedRecord]("rejected", "log_offset", lambda row: row.record.offset, rejected_columns)
+_COUNTS = _Rows[SpoolCount]("batches", "spool_id", lambda row: row.spool_id, batch_columns)
 
 
 class Client(Protocol):
@@ -141,12 +167,12 @@ class Client(Protocol):
         """Yield the rows of a query as `read` returns them, some at a time, as they come."""
         ...
 
-    def insert(self, table: str, columns: Columns, *, token: str) -> None:
-        """Insert columns of equal length as one block under a deduplication token."""
+    def query_columns(self, sql: str) -> dict[str, Sequence[Any]]:
+        """Return the columns of a query by name."""
         ...
 
-    def command(self, sql: str) -> None:
-        """Run a statement that returns no rows."""
+    def insert(self, table: str, columns: Columns, *, token: str, shard: int = 0) -> None:
+        """Insert columns of equal length as one block under a deduplication token; 0: the shard is by the rows."""
         ...
 
 
@@ -163,7 +189,6 @@ class ClickHouseStore:
         self.count_parts = _PARTS.replace(
             "{parts}", _PARTS_OF_CLUSTER.format(cluster=cluster) if cluster else _PARTS_OF_SERVER
         )
-        self._forget = _FORGET_ON_CLUSTER.format(cluster=cluster) if cluster else _FORGET
 
     def resume(self, topic: str, partition: int, before: int) -> Resume:
         """Return the state that the partition's batches before offset `before` left."""
@@ -243,57 +268,87 @@ class ClickHouseStore:
         return int(self._client.query(_COUNTED, place)[0][0])
 
     def load(self, batch: Batch, loaded: Loaded) -> None:
-        """Insert events, then rejected, then batches, each under the batch's token."""
-        self._insert_events(loaded, batch, batch.token)
-        self._insert_rest(loaded, batch, batch.token)
+        """Insert events, rejected, then batches, each under the batch's token."""
+        self._insert(_EVENTS, batch, loaded.events, batch.token)
+        self._insert(_REJECTED, batch, loaded.rejected, batch.token)
+        self._insert(_COUNTS, batch, loaded.counts, batch.token)
 
-    def heal(self, batch: Batch, loaded: Loaded) -> None:
-        """Insert the rows of an old batch that are not there.
-
-        Under a token of its own, as the batch's may or may not be remembered; each call looks anew.
-        """
-        events = set(self._present("events", "log_offset", batch))
-        rejected = set(self._present("rejected", "log_offset", batch))
-        spools = set(self._present("batches", "spool_id", batch))
-        missing = Loaded(
-            [(offset, event) for offset, event in loaded.events if offset not in events],
-            [row for row in loaded.rejected if row.record.offset not in rejected],
-            [row for row in loaded.counts if row.spool_id not in spools],
-        )
-        here = len(events) + len(rejected) + len(spools)
-        token = f"{batch.token}:healed-from-{here}"
-        self._insert_events(missing, batch, token)
+    def heal(self, batch: Batch, loaded: Loaded, *, is_remembered: bool) -> None:
+        """Insert what is not there of a batch whose insert may have been begun, and make its sessions agree with it."""
+        self._complete(_EVENTS, batch, loaded.events, is_remembered=is_remembered)
         self._mend_sessions(batch)
-        self._insert_rest(missing, batch, token)
+        self._complete(_REJECTED, batch, loaded.rejected, is_remembered=is_remembered)
+        self._complete(_COUNTS, batch, loaded.counts, is_remembered=is_remembered)
 
-    def _insert_events(self, loaded: Loaded, batch: Batch, token: str) -> None:
-        if loaded.events:
-            self._client.insert("events", event_columns(batch, loaded.events), token=token)
+    def _insert(self, kind: _Rows[R], batch: Batch, rows: Sequence[R], token: str) -> None:
+        if rows:
+            self._client.insert(kind.table, kind.columns(batch, rows), token=token)
 
-    def _insert_rest(self, loaded: Loaded, batch: Batch, token: str) -> None:
-        if loaded.rejected:
-            self._client.insert("rejected", rejected_columns(batch, loaded.rejected), token=token)
-        if loaded.counts:
-            self._client.insert("batches", batch_columns(batch, loaded.counts), token=token)
+    def _complete(self, kind: _Rows[R], batch: Batch, rows: Sequence[R], *, is_remembered: bool) -> None:
+        """Insert rows that a table lacks; first under a token that is remembered, so what is under way adds nothing.
+
+        The engine writes a block's token down before the block is in place. A kill between the two leaves a token
+        that is known and rows that are not there; only looking tells. Two who heal at once look at the same, and so
+        insert the same under one token. Such a one may be lost, too: then the next is taken.
+        """
+        if not rows:
+            return
+        if is_remembered:
+            self._insert(kind, batch, rows, batch.token)
+        for attempt in range(HEALS_MAX):
+            present = set(self._present(kind, batch))
+            missing = [row for row in rows if kind.key_of(row) not in present]
+            if not missing:
+                return
+            self._insert(kind, batch, missing, f"{batch.token}:healed-{attempt}")
+        logger.warning("%d rows of %s left %s at once; by its retention?", len(missing), batch.token, kind.table)
+
+    def _present(self, kind: _Rows[R], batch: Batch) -> Iterator[int]:
+        sql = _PRESENT.format(key=kind.key, table=kind.table)
+        return (int(row[0]) for row in self._client.query(sql, _place(batch)))
 
     def _mend_sessions(self, batch: Batch) -> None:
-        """Make the batch's sessions anew where they count other rows than `events` holds.
+        """Insert into `session_parts` by what the batch's sessions count otherwise than `events`; tokens as above.
 
-        Not atomic: in between they are missing, and what a death leaves here the next attempt finds.
+        It is asked first: what a later batch of another worker adds there is in `events` by then, and seen.
         """
-        place = {"partition": batch.partition, "first": batch.first, "last": batch.last}
-        different = sorted(int(row[0]) for row in self._client.query(_DIFFERENT, place))
-        for start in range(0, len(different), VISITORS_PER_QUERY):
-            listed = f"session_id IN ({','.join(map(str, different[start : start + VISITORS_PER_QUERY]))})"
-            view = str(self._client.query(_VIEW)[0][0])
-            if view.count(_VIEW_ROWS) != 1:
-                raise FatalError(f"session_parts_mv is not as migrations made it: {view}")
-            select = view.replace(_VIEW_READS_LOCAL, "events AS events")
-            select = select.replace(_VIEW_ROWS, f"{_VIEW_ROWS} AND {listed}")
-            self._client.command(self._forget + listed)
-            # Its block may equal one that was inserted and deleted before, and must not count as its repeat.
-            self._client.command(f"{_COUNT_ANEW} {select} SETTINGS insert_deduplicate = 0")
+        for attempt in range(HEALS_MAX):
+            counted = {ident: sums for ident, *sums in self._client.query(_COUNTED_SESSIONS, _place(batch))}
+            held = self._client.query(_HELD_SESSIONS, _place(batch))
+            wrong = {
+                (site, visitor, ident): [(rows - known) % _SUMS_MODULO for rows, known in zip(sums, here, strict=True)]
+                for site, visitor, ident, *sums, _ in held
+                if (here := counted.get(ident, _NOTHING)) != sums
+            }
+            if not wrong:
+                return
+            columns = self._session_columns(wrong)
+            self._client.insert(
+                "session_parts", columns, token=f"{batch.token}:sessions-{attempt}", shard=int(held[0][-1])
+            )
+        logger.warning("%d sessions of %s lose events while they are counted; by retention?", len(wrong), batch.token)
 
-    def _present(self, table: str, key: str, batch: Batch) -> list[int]:
-        place = {"partition": batch.partition, "first": batch.first, "last": batch.last}
-        return [int(row[0]) for row in self._client.query(_PRESENT.format(key=key, table=table), place)]
+    def _session_columns(self, sums: Mapping[tuple[str, int, int], Sequence[int]]) -> dict[str, list[Any]]:
+        """Return what the view makes of all events of sessions, with these sums instead of its own."""
+        found = self._client.query(_VIEW)
+        if not found:
+            raise RetryError("session_parts_mv is not there; is a migration under way?")
+        view = str(found[0][0]).replace(_VIEW_READS_LOCAL, "events AS events")
+        if view.count(_VIEW_ROWS) != 1:
+            raise FatalError(f"session_parts_mv is not as migrations made it: {view}")
+        columns: dict[str, list[Any]] = defaultdict(list)
+        wanted = sorted(sums)
+        for start in range(0, len(wanted), VISITORS_PER_QUERY):
+            listed = ",".join(
+                f"('{site}',{visitor},{ident})" for site, visitor, ident in wanted[start:][:VISITORS_PER_QUERY]
+            )
+            rows = f"{_VIEW_ROWS} AND (site, visitor_id, session_id) IN ({listed})"
+            for name, values in self._client.query_columns(view.replace(_VIEW_ROWS, rows)).items():
+                columns[name] += values
+        left = dict(sums)  # a session's first row takes them, its others none
+        taken = [left.pop(key, _NOTHING) for key in zip(*(columns[name] for name in _KEY), strict=True)]
+        return {**columns, **{name: [numbers[at] for numbers in taken] for at, name in enumerate(_SUMS)}}
+
+
+def _place(batch: Batch) -> dict[str, Any]:
+    return {"partition": batch.partition, "first": batch.first, "last": batch.last}

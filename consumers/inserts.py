@@ -1,7 +1,6 @@
 """Batches on their way into ClickHouse: several at a time, each of another partition, while the worker goes on.
 
-What a load raised is raised where its future is asked. Without threads a load is done, or raises, before `start`
-returns.
+What a load raised is raised where its future is asked. Without threads a load is done before `start` returns.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from consumers.batch import Batch, Loaded
+from schemas.errors import FatalError, RetryError
 
 Load = Callable[[Batch, Loaded], None]
 
@@ -28,7 +28,10 @@ class Inserts:
         """Begin a load; the future's result is the seconds that it took. None: as many as may be are under way."""
         if self._threads is None:
             future: Future[float] = Future()
-            future.set_result(self._timed(load, batch, loaded))
+            try:
+                future.set_result(self._timed(load, batch, loaded))
+            except (RetryError, FatalError) as error:
+                future.set_exception(error)
             return future
         if not self.has_room():
             return None

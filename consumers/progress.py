@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,7 +23,7 @@ from schemas.errors import RetryError
 
 WATCH_EVERY_S = 2.0
 BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-CALLS = ("insert", "query", "command")
+CALLS = ("insert", "query")
 _T = TypeVar("_T")
 
 
@@ -75,12 +75,12 @@ class Client(Protocol):
         """Yield the rows of a query as `read` returns them, some at a time, as they come."""
         ...
 
-    def insert(self, table: str, columns: Columns, *, token: str) -> None:
+    def insert(self, table: str, columns: Columns, *, token: str, shard: int = 0) -> None:
         """Insert columns of equal length as one block under a deduplication token."""
         ...
 
-    def command(self, sql: str) -> None:
-        """Run a statement that returns no rows."""
+    def query_columns(self, sql: str) -> dict[str, Sequence[Any]]:
+        """Return the columns of a query by name."""
         ...
 
 
@@ -110,13 +110,13 @@ class TimedClient:
         finally:
             self._note("query", self._clock_s() - began_s)
 
-    def insert(self, table: str, columns: Columns, *, token: str) -> None:
-        """Insert columns of equal length as one block under a deduplication token."""
-        self._timed("insert", lambda: self._client.insert(table, columns, token=token))
+    def query_columns(self, sql: str) -> dict[str, Sequence[Any]]:
+        """Return the columns of a query by name."""
+        return self._timed("query", lambda: self._client.query_columns(sql))
 
-    def command(self, sql: str) -> None:
-        """Run a statement that returns no rows."""
-        self._timed("command", lambda: self._client.command(sql))
+    def insert(self, table: str, columns: Columns, *, token: str, shard: int = 0) -> None:
+        """Insert columns of equal length as one block under a deduplication token."""
+        self._timed("insert", lambda: self._client.insert(table, columns, token=token, shard=shard))
 
     def _timed(self, call: str, action: Callable[[], _T]) -> _T:
         began_s = self._clock_s()

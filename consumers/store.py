@@ -89,9 +89,12 @@ class Store(Protocol):
         ...
 
     def load(self, batch: Batch, loaded: Loaded) -> None:
-        """Insert events, rejected, then batches, each under the batch's token: once, however often it is called."""
+        """Insert events, rejected, then batches of a batch that nobody has begun to insert."""
         ...
 
-    def heal(self, batch: Batch, loaded: Loaded) -> None:
-        """Insert of an old batch just the rows that are not there: its token may be forgotten by now."""
+    def heal(self, batch: Batch, loaded: Loaded, *, is_remembered: bool) -> None:
+        """Insert what is not there of a batch whose insert may have been begun, whoever else does; `batches` last.
+
+        `is_remembered`: the batch is so young that ClickHouse still knows what was inserted of it.
+        """
         ...

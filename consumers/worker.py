@@ -18,6 +18,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import Event as ThreadEvent
 
 import msgspec
@@ -114,6 +115,7 @@ class PartitionWorker:
         self._prepared: list[Prepared] | None = None
         self._loaded: Loaded | None = None
         self._buried = False
+        self._is_begun = False  # the batch may be in ClickHouse, in part or whole, by this worker or one before
         self._insert: Future[float] | None = None
 
     def step(self) -> bool:
@@ -156,7 +158,8 @@ class PartitionWorker:
         self._state = state
         self._marks = Marks(found.resume.marks)
         self._ahead, self._prepared = [], None  # by other marks, or other rules
-        self._counters.recovered += found.batch is not None
+        self._is_begun = found.batch is not None
+        self._counters.recovered += self._is_begun
 
     def _recover(self) -> Found:
         """Find where to go on: before the registered batch unless it is loaded, and later behind the last one."""
@@ -237,12 +240,13 @@ class PartitionWorker:
             self._dead_letter.put(letters(batch, self._loaded.rejected))
             self._buried = True
         if self._insert is None:
-            old = self._now_ms() - batch.at_ms > self._rules.recovery_age_ms_max  # asked anew at every attempt
-            load = self._store.heal if old else self._store.load
+            young = self._now_ms() - batch.at_ms <= self._rules.recovery_age_ms_max  # asked anew at every attempt
+            load = partial(self._store.heal, is_remembered=young) if self._is_begun else self._store.load
             self._insert = self._inserts.start(load, batch, self._loaded)
             if self._insert is None:
                 self.waits_since_s = min(self.waits_since_s, self._clock_s())
                 return False
+            self._is_begun = True
             self.waits_since_s = math.inf
         if not self._insert.done():
             self._gather()
@@ -251,7 +255,7 @@ class PartitionWorker:
         self._gauge.note(self.log.partition, insert.result(), self._clock_s())
         self._counters.count(batch, self._loaded)
         self._batch = self._prepared = self._loaded = None
-        self._buried = False
+        self._buried = self._is_begun = False
         self._before = batch.last + 1
         return True
 

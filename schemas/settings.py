@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     recovery_age_s_max: float = Field(
         default=1800.0,
         gt=0,
-        description="An older registered batch is healed by looking which rows are there.",
+        description="A batch begun earlier is healed by looking alone: ClickHouse may have forgotten its token.",
     )
     insert_timeout_s: float = Field(default=120.0, gt=0, description="An insert without an answer is asked after.")
     event_age_s_max: int = Field(default=7 * 86_400, ge=0, description="Older client times become `received_at`.")

@@ -49,7 +49,7 @@ def test_a_batch_that_was_cut_in_half_is_formed_again_by_the_rules_it_was_regist
     first = cut_in_half(before, values[:3], tables)
     again = successor(first, values, after)
     again.step(2)
-    assert again.calls == [("load", 0, 2)]
+    assert again.calls == [("heal", 0, 2)]
     for table in TABLES:
         assert again.clickhouse.rows(table) == whole.clickhouse.rows(table), "as if nobody had died"
     again.step(4)

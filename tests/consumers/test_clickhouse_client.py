@@ -1,15 +1,12 @@
 """The client against a real server: one block under one token, every type of `events`, errors sorted into two roots."""
 
-import socket
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv6Address
-from unittest.mock import Mock
 
 import msgspec
 import pytest
-import urllib3
 from support.events import event_of
 
 from consumers.batch import Batch
@@ -225,28 +222,6 @@ def test_a_stream_that_meets_an_error_late_says_so_and_the_client_goes_on(reader
     assert reader.query("SELECT 1") == [(1,)]
 
 
-@pytest.mark.parametrize("rest", [b'[3,"c', b""])
-def test_a_stream_that_is_cut_is_to_be_tried_again(rest):
-    lines = b'[1,"a"]\n[2,"b"]\n' + rest
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer():
-            with server.accept()[0] as one:
-                one.recv(65_536)
-                one.sendall(head + f"{len(lines):x}\r\n".encode() + lines + b"\r\n")
-
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        cut = ClickHouse(url, timeout_s=5)
-        cut._client = Mock()  # the real one would ask for the server's version first
-        cut._client.raw_stream = lambda *_, **__: urllib3.request("POST", url, preload_content=False)
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(RetryError):
-            list(cut.stream("SELECT 1", {}, Numbered))
-        thread.join()
-
-
 def test_an_empty_insert_sends_nothing(client):
     client.insert("events", {"site": []}, token="none")
     assert client.query("SELECT count() FROM events") == [(0,)]
@@ -316,24 +291,6 @@ def test_wrong_columns_and_values_are_fatal(client):
     with pytest.raises(FatalError):
         client.insert("nope", {"a": [1]}, token="x")
     assert client.query("SELECT count() FROM events") == [(0,)]
-
-
-def test_no_server_is_to_be_tried_again():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    client = ClickHouse(f"http://127.0.0.1:{port}", timeout_s=2)
-    with pytest.raises(RetryError):
-        client.query("SELECT 1")
-    with pytest.raises(RetryError):
-        client.insert("events", {"site": ["a"]}, token="x", types={"site": "String"})
-    assert not client.ping()
-
-
-def test_a_server_that_never_answers_is_to_be_tried_again():
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        client = ClickHouse(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5)
-        with pytest.raises(RetryError):
-            client.query("SELECT 1")
 
 
 def test_the_address_is_checked():

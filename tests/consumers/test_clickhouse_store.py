@@ -1,6 +1,7 @@
 """The store against a real server; and the simulated ClickHouse, on which the simulation rests, answers the same."""
 
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 from support.simulated_clickhouse import SimulatedClickHouse
@@ -8,12 +9,13 @@ from support.simulated_hits import BASE_MS, DAY_MS, HOUR_MS, MINUTE_MS, hit, rec
 
 from consumers.batch import Batch, Loaded
 from consumers.clickhouse_client import ClickHouse
-from consumers.clickhouse_store import ClickHouseStore
+from consumers.clickhouse_store import _HELD_SESSIONS, ClickHouseStore
 from consumers.deduplicate import Marks
 from consumers.pipeline import finish, prepare
 from consumers.rules import Rules
 from consumers.session_state import SessionState, unpacked
 from consumers.store import Place, Resume
+from schemas.errors import FatalError, RetryError
 from schemas.hit import name_text
 from schemas.limits import Limits
 from schemas.session import SessionRule
@@ -59,14 +61,22 @@ def counts(client):
     return [client.query(f"SELECT count() FROM {table}")[0][0] for table in tables]
 
 
-def check_view(client):
-    different = client.query(
-        "SELECT session_id, e.n, s.n"
-        " FROM (SELECT session_id, count() AS n FROM events WHERE visitor_id != 0 GROUP BY session_id) AS e"
-        " FULL JOIN (SELECT session_id, sum(events) AS n FROM sessions GROUP BY session_id) AS s USING session_id"
-        " WHERE e.n != s.n"
+def check_view(client, batch=None):
+    """Sessions are what their events say, all of them or those of a batch."""
+    place = "(ts, log_partition, log_offset)"
+    key = "site, visitor_id, session_id, session_start"
+    of_batch = f"session_id IN (SELECT session_id FROM events WHERE batch_first = {batch.first})" if batch else "1"
+    expected = client.query(
+        f"SELECT {key}, min(ts), max(ts), count(), countIf(event_name = 'Engagement'),"
+        f" countIf(event_name = 'Purchase'), max(is_bot), any(channel),"
+        f" any(click_id_type), argMin(url_path, {place}), argMax(url_path, {place})"
+        f" FROM events WHERE visitor_id != 0 AND {of_batch} GROUP BY {key} ORDER BY {key}"
     )
-    assert different == []
+    assert expected
+    assert expected == client.query(
+        f"SELECT {key}, first_ts, last_ts, events, engagements, purchases, is_bot, channel, click_id_type, entry_path,"
+        f" exit_path FROM sessions WHERE {of_batch} ORDER BY {key}"
+    )
 
 
 def test_real_and_simulated_answer_the_same(client):
@@ -167,15 +177,30 @@ def test_a_batch_is_there_once_however_often_it_is_loaded(client):
     check_view(client)
 
 
+@pytest.mark.parametrize("is_remembered", [True, False])
 @pytest.mark.parametrize(
-    "lost", ["nothing", "everything", "events", "view", "view_doubled", "rejected", "half_the_events"]
+    "lost",
+    [
+        "nothing",
+        "everything",
+        "events",
+        "half_the_events",
+        "view",
+        "view_of_batch",
+        "view_doubled",
+        "rejected",
+        "counts",
+    ],
 )
-def test_an_old_batch_is_healed_whatever_of_it_is_there(client, lost):
+def test_a_batch_is_healed_whatever_of_it_is_there(client, lost, is_remembered):
+    """Where its rows are not, its token may be known all the same, as after a kill between the two."""
     store = ClickHouseStore(client)
     batches = loaded_batches(count=3)
     for batch, loaded in batches[:2]:
         store.load(batch, loaded)
     batch, loaded = batches[2]
+    if lost == "view_of_batch":
+        client.command("DETACH TABLE session_parts_mv")
     if lost != "everything":
         store.load(batch, loaded)
     of_batch = f"batch_first = {batch.first}"
@@ -184,29 +209,95 @@ def test_an_old_batch_is_healed_whatever_of_it_is_there(client, lost):
         "events": [f"DELETE FROM events WHERE {of_batch}", f"DELETE FROM batches WHERE {of_batch}"],
         "half_the_events": [f"DELETE FROM events WHERE {of_batch} AND log_offset % 2 = 0"],
         "rejected": [f"DELETE FROM rejected WHERE {of_batch}", f"DELETE FROM batches WHERE {of_batch}"],
+        "counts": [f"DELETE FROM batches WHERE {of_batch}"],
         "view": [f"DELETE FROM session_parts WHERE session_id IN ({ids})"],
+        "view_of_batch": ["ATTACH TABLE session_parts_mv"],
         "view_doubled": ["INSERT INTO session_parts SELECT * FROM session_parts SETTINGS insert_deduplicate = 0"],
     }.get(lost, []):
         client.command(statement)
     for _ in range(2):
-        store.heal(batch, loaded)
-    expected = [sum(len(each[place]) for _, each in batches) for place in range(3)]
-    assert counts(client) == expected
+        store.heal(batch, loaded, is_remembered=is_remembered)
+    assert counts(client) == [sum(len(each[place]) for _, each in batches) for place in range(3)]
     ours = client.query(f"SELECT count(), uniqExact(log_offset) FROM events WHERE {of_batch}")[0]
     assert ours == (len(loaded.events), len(loaded.events))
-    if (
-        lost != "view_doubled"
-    ):  # there, sessions of other batches were spoiled as well, and are not this batch's to mend
-        check_view(client)
-    else:
-        assert client.query(store_difference(batch)) == []
+    # Where all sessions were spoiled, those of other batches are not this batch's to mend.
+    check_view(client, batch if lost == "view_doubled" else None)
 
 
-def store_difference(batch):
-    return (
-        "SELECT session_id FROM (SELECT session_id, toInt64(count()) AS n FROM events WHERE session_id IN"
-        f" (SELECT session_id FROM events WHERE batch_first = {batch.first} AND visitor_id != 0) GROUP BY session_id"
-        " UNION ALL SELECT session_id, -toInt64(sum(events)) FROM session_parts WHERE session_id IN"
-        f" (SELECT session_id FROM events WHERE batch_first = {batch.first} AND visitor_id != 0) GROUP BY session_id)"
-        " GROUP BY session_id HAVING sum(n) != 0"
+class Slow:
+    """A client that lets another act once, before what it stands before: a query, or an insert by its token's end."""
+
+    def __init__(self, client, before, act):
+        self.tokens = []
+        self._client, self._before, self._act = client, before, act
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def _stand(self, what):
+        if what == self._before:
+            self._before = None
+            self._act()
+
+    def query(self, sql, parameters=None):
+        self._stand(sql)
+        return self._client.query(sql, parameters)
+
+    def insert(self, table, *given, token, **named):
+        self._stand(token.split(":")[-1])
+        self.tokens.append(token)
+        self._client.insert(table, *given, token=token, **named)
+
+
+@pytest.mark.parametrize("before", ["healed-0", "sessions-0"])
+def test_two_who_heal_at_once_insert_the_same_once(client, before):
+    """One stands still between its looks and its insert while the other heals the batch and loads the next one."""
+    store = ClickHouseStore(client)
+    (batch, loaded), following = loaded_batches(count=2, seed=5)  # a session goes on
+    store.load(batch, loaded)
+    client.command(f"DELETE FROM events WHERE batch_first = {batch.first} AND log_offset % 2 = 0")
+
+    def heal_and_go_on():
+        store.heal(batch, loaded, is_remembered=True)
+        store.load(*following)
+
+    slow = Slow(client, before, heal_and_go_on)
+    ClickHouseStore(slow).heal(batch, loaded, is_remembered=True)
+    assert f"{batch.token}:{before}" in slow.tokens
+    assert counts(client)[0] == len(loaded.events) + len(following[1].events)
+    check_view(client)
+
+
+def test_who_heals_leaves_sessions_alone_that_another_goes_on_with(client):
+    store = ClickHouseStore(client)
+    (batch, loaded), following = loaded_batches(count=2, seed=5)  # a session goes on
+    store.load(batch, loaded)
+    slow = Slow(client, _HELD_SESSIONS, lambda: store.load(*following))
+    ClickHouseStore(slow).heal(batch, loaded, is_remembered=True)
+    assert set(slow.tokens) == {batch.token}
+    check_view(client)
+
+
+def test_a_view_that_is_away_is_waited_for_and_an_unknown_one_refused(client):
+    store = ClickHouseStore(client)
+    batch, loaded = loaded_batches(count=1)[0]
+    client.command("DETACH TABLE session_parts_mv")
+    with pytest.raises(RetryError, match="session_parts_mv is not there"):
+        store.heal(batch, loaded, is_remembered=True)
+    client.command("ATTACH TABLE session_parts_mv")
+    client.command("ALTER TABLE session_parts_mv MODIFY QUERY SELECT site, visitor_id, session_id FROM events")
+    with pytest.raises(FatalError, match="not as migrations made it"):
+        store.heal(batch._replace(first=1), loaded, is_remembered=False)
+
+
+def test_healing_goes_on_where_rows_leave_at_once(client, caplog):
+    store = ClickHouseStore(client)
+    batch, loaded = loaded_batches(count=1)[0]
+    client.command("CREATE TABLE gone AS events ENGINE = Null")
+    leaving = Mock(wraps=client)
+    leaving.insert = lambda table, *given, **named: client.insert(
+        "gone" if table == "events" else table, *given, **named
     )
+    ClickHouseStore(leaving).heal(batch, loaded, is_remembered=True)
+    assert store.counted(batch) == len(batch.records)
+    assert f"{len(loaded.events)} rows of {batch.token} left events" in caplog.text

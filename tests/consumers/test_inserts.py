@@ -5,7 +5,7 @@ from threading import Barrier, Event
 import pytest
 
 from consumers.inserts import Inserts
-from schemas.errors import RetryError
+from schemas.errors import FatalError, RetryError
 
 WAIT_S = 10
 
@@ -26,12 +26,14 @@ def test_without_threads_a_load_is_done_at_once():
     inserts.close()
 
 
-def test_without_threads_what_a_load_raises_is_raised_at_once():
+@pytest.mark.parametrize("error", [RetryError, FatalError])
+def test_without_threads_what_a_load_raises_is_raised_where_it_is_asked(error):
     def broken(*_):
-        raise RetryError("busy")
+        raise error("busy")
 
-    with pytest.raises(RetryError, match="busy"):
-        Inserts().start(broken, None, None)
+    future = Inserts().start(broken, None, None)
+    with pytest.raises(error, match="busy"):
+        future.result()
 
 
 def test_loads_run_side_by_side_and_no_more_than_may_be(two):

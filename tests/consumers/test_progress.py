@@ -87,20 +87,20 @@ class Client:
     def query(self, sql, parameters=None):
         return [(sql, parameters)]
 
-    def insert(self, table, columns, *, token):
-        raise RetryError(f"{table} {columns} {token}")
+    def query_columns(self, sql):
+        return {"sql": [sql]}
 
-    def command(self, sql):
-        assert sql == "DELETE"
+    def insert(self, table, columns, *, token, shard):
+        raise RetryError(f"{table} {columns} {token} {shard}")
 
 
 def test_every_call_is_passed_on_and_timed_failed_ones_too():
     clock = iter([0.0, 0.2, 10.0, 10.03, 20.0, 520.0, 600.0, 600.025])
     timed = TimedClient(Client(), lambda: next(clock))
     assert timed.query("SELECT", {"a": 1}) == [("SELECT", {"a": 1})]
-    timed.command("DELETE")
-    with pytest.raises(RetryError, match=r"^events \{\} token$"):
-        timed.insert("events", {}, token="token")
+    assert timed.query_columns("SELECT") == {"sql": ["SELECT"]}
+    with pytest.raises(RetryError, match=r"^events \{\} token 2$"):
+        timed.insert("events", {}, token="token", shard=2)
     timed.query("SELECT")
     families = {family.name: family for family in ProgressMetrics(Progress(), timed).collect()}
     samples = families["hitstream_worker_clickhouse_seconds"].samples
@@ -108,6 +108,6 @@ def test_every_call_is_passed_on_and_timed_failed_ones_too():
     assert got["bucket", "insert", "120.0"] == 0  # longer than the longest bucket
     assert got["bucket", "insert", "+Inf"] == got["count", "insert", None] == 1
     assert got["sum", "insert", None] == 500.0
-    assert [got["bucket", "query", bound] for bound in ("0.025", "0.1", "0.25")] == [1, 1, 2]  # bounds are included
-    assert got["bucket", "command", "0.05"] == 1
+    buckets = [got["bucket", "query", bound] for bound in ("0.025", "0.05", "0.1", "0.25")]
+    assert buckets == [1, 2, 2, 3]  # bounds are included
     assert families.keys() >= {"hitstream_worker_lag_records", "hitstream_worker_cache_hits"}

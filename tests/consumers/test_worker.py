@@ -36,7 +36,7 @@ def test_the_registered_batch_is_formed_again_exactly():
     box.log.few = 1
     box.step()
     box.step()
-    assert box.calls == [("load", 2, 4)]
+    assert box.calls == [("heal", 2, 4)]
     assert box.rows() == [2, 3, 4]
     assert box.worker.counters.recovered == 1
 
@@ -75,16 +75,16 @@ def test_a_registration_that_may_have_been_committed_is_repeated_with_the_same_e
 
 def test_a_load_that_failed_is_repeated_with_the_same_rows():
     box = Box([hit(0, params={"id": "a"}), hit(1, params={"id": "a"}), hit(1), hit(2)])
-    box.store.fail["load"] = [RetryError("one"), RetryError("two")]
+    box.store.fail = {"load": [RetryError("one")], "heal": [RetryError("two")]}
     box.step(8)
-    assert box.calls[:4] == [("register", 0, 2), *[("load", 0, 2)] * 3]
+    assert box.calls[:4] == [("register", 0, 2), ("load", 0, 2), *[("heal", 0, 2)] * 2]
     assert box.rows() == [0, 2]
     assert (box.worker.counters.duplicates, box.worker.counters.resent, box.worker.counters.retries) == (1, 1, 2)
 
 
 def test_a_failed_step_waits_longer_each_time():
     box = Box(hits(3))
-    box.store.fail["load"] = [RetryError("x")] * 50
+    box.store.fail = {"load": [RetryError("x")], "heal": [RetryError("x")] * 50}
     box.step(300, after_s=0.1)
     assert 10 < box.worker.counters.retries < 20
 
@@ -104,24 +104,27 @@ def test_records_of_the_registered_batch_that_do_not_come_are_waited_for():
     assert box.calls == []
     box.log.records = records(hits(5))
     box.step(8)
-    assert box.calls[0] == ("load", 0, 4)
+    assert box.calls[0] == ("heal", 0, 4)
     assert box.rows() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("age_s", "call"), [(1700, "load"), (1900, "heal")])
-def test_an_old_batch_is_healed(age_s, call):
+@pytest.mark.parametrize(("age_s", "call"), [(1700, "heal"), (1900, "heal old")])
+def test_a_registered_batch_is_healed_by_its_token_while_that_is_remembered(age_s, call):
     box = Box(hits(3), Registered(0, 2, BASE_MS - age_s * 1000))
     box.step(2)
     assert box.calls == [(call, 0, 2)]
 
 
-def test_a_batch_that_grows_old_while_it_is_tried_is_healed():
-    box = Box(hits(3))
-    box.store.fail["load"] = [RetryError("down")]
+def test_a_batch_whose_insert_was_begun_is_healed_from_then_on():
+    box = Box(hits(6))
+    box.store.fail = {"load": [RetryError("down")], "heal": [RetryError("down")]}
     box.step(2)
+    box.step(after_s=10)
     box.step(after_s=2000)
-    assert box.calls == [("register", 0, 2), ("load", 0, 2), ("heal", 0, 2)]
-    assert box.rows() == [0, 1, 2]
+    box.step(4)
+    healed = [("register", 0, 2), ("load", 0, 2), ("heal", 0, 2), ("heal old", 0, 2)]
+    assert box.calls == [*healed, ("register", 3, 5), ("load", 3, 5)]
+    assert box.rows() == [0, 1, 2, 3, 4, 5]
 
 
 def test_tables_of_another_log_stop_the_worker():
@@ -155,7 +158,7 @@ def test_state_is_rebuilt_from_what_lies_before_the_registered_batch():
     batches.rows = [row for row in before if row["batch_first"] != 3]  # it died before it counted
     batches.forget()
     again.step(2)
-    assert again.calls == [("load", 3, 5)]
+    assert again.calls == [("heal", 3, 5)]
     counts = again.worker.counters
     assert (counts.inserted, counts.duplicates, counts.resent) == (1, 1, 1), "as the first worker counted"
     assert whole.clickhouse.rows("batches") == before
@@ -183,7 +186,7 @@ def test_replaced_files_are_taken_up_before_each_batch_and_once():
     box.store.fail["load"] = [RetryError("x")]
     box.step(6)
     assert box.calls == [
-        "refresh", ("register", 0, 2), ("load", 0, 2), ("load", 0, 2), "refresh", ("register", 3, 4), ("load", 3, 4)
+        "refresh", ("register", 0, 2), ("load", 0, 2), ("heal", 0, 2), "refresh", ("register", 3, 4), ("load", 3, 4)
     ]  # fmt: skip
 
 

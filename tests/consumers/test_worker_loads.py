@@ -94,7 +94,7 @@ def test_an_insert_that_fails_on_its_way_is_repeated_with_the_same_rows():
     inserts.end()
     box.step(1)
     assert box.rows() == [0, 1, 2, 3, 4]
-    assert box.calls == [("register", 0, 2), ("load", 0, 2), ("register", 3, 4), ("load", 3, 4)]
+    assert box.calls == [("register", 0, 2), ("heal", 0, 2), ("register", 3, 4), ("load", 3, 4)]
 
 
 def test_a_batch_whose_turn_it_is_not_waits_with_its_rows():

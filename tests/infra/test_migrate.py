@@ -58,7 +58,7 @@ def test_the_real_files_are_applied_once_and_make_the_contracts_tables(client):
 
 
 def test_a_batch_repeated_after_a_restart_of_the_engine_that_migrated_adds_nothing(tmp_path):
-    """An engine names a changed view's blocks otherwise until it restarts; migrations have to leave none in that state."""
+    """An engine names a changed view's blocks otherwise until it restarts; migrations leave none in that state."""
     row = {"site": ["shop"], "visitor_id": [1], "session_id": [2]}
     counts = []
     for _ in range(2):

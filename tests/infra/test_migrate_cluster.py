@@ -218,25 +218,33 @@ def test_the_settings_are_known_to_the_engine_and_a_single_server_gets_none(clic
     client.close()
 
 
-def test_sessions_are_mended_on_every_host_and_from_every_shard():
+def test_sessions_are_mended_from_every_shard_and_in_that_of_their_events():
     class Client(Cluster):
         def query(self, sql, parameters=None):
             if "as_select" in sql:
-                return [("SELECT 1 FROM hitstream.events_local AS events WHERE visitor_id != 0 GROUP BY a",)]
-            return [(7,)]
+                return [("SELECT 1 FROM hitstream.events_local AS events WHERE visitor_id != 0",)]
+            if "FROM session_parts" in sql:
+                return [(7, 2, 0, 0)]
+            return [("shop", 5, 7, 1, 0, 0, 2)] if len(self.ran) == 0 else [("shop", 5, 7, 2, 0, 0, 2)]
+
+        def query_columns(self, sql):
+            self.ran.append(sql)
+            return {"site": ["shop"], "visitor_id": [5], "session_id": [7], "events": [1]}
+
+        def insert(self, table, columns, *, token, shard):
+            self.ran.append((table, columns["events"], token, shard))
 
     class Batch:
-        partition, first, last = 3, 0, 2
+        partition, first, last, token = 3, 0, 2, "hits:3:0-2"
 
     client = Client()
     ClickHouseStore(client, "c")._mend_sessions(Batch())
     assert client.ran == [
-        "DELETE FROM session_parts_local ON CLUSTER 'c' WHERE session_id IN (7)",
         (
-            "INSERT INTO session_parts (* EXCEPT (entry, exit)) "
             "SELECT 1 FROM hitstream.events AS events WHERE visitor_id != 0 "
-            "AND session_id IN (7) GROUP BY a SETTINGS insert_deduplicate = 0"
+            "AND (site, visitor_id, session_id) IN (('shop',5,7))"
         ),
+        ("session_parts", [2**64 - 1], "hits:3:0-2:sessions-0", 2),
     ]
 
 

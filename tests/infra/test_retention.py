@@ -111,7 +111,7 @@ def test_what_has_left_is_neither_inserted_again_nor_missed(client):
     assert ages(client, "events") == STAY
     store.load(batch, rows)
     assert client.query("SELECT count() FROM events") == [(sum(map(len, STAY.values())),)], "tokens outlive their rows"
-    store.heal(batch, rows)
+    store.heal(batch, rows, is_remembered=False)
     assert ages(client, "events") == STAY
     assert ages(client, "rejected") == rejected_at_most(30)
     assert client.query("SELECT sum(inserted + rejected) FROM batches") == [(len(batch.records),)]

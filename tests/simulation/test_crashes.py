@@ -10,13 +10,13 @@ from functools import partial
 from random import Random
 
 import pytest
-from support.simulated_chaos import Drawn, Fixed
+from support.simulated_chaos import TORN, Drawn, Fixed
 from support.simulated_log import SimulatedLog
 from support.simulated_traffic import drawn, over_midnight, replays
 from support.simulated_world import World
 from support.simulation import FORMS, run, run_all, run_drawn, seeds
 
-LATE = (None, 0, 1, 4, 15)
+LATE = (None, 0, 1, 4, 15, TORN)
 SEEDS = range(30)
 SEEDS_SOAK = range(1000, 21_000)
 
@@ -45,6 +45,18 @@ def test_a_death_at_every_step_and_a_long_outage_after_it(data_dirs, at_most, ou
     plans = [Fixed({step: late}) for step in range(1, steps + 20) for late in (None, 0)]
     pairs = [Fixed({step: None, step + behind: None}) for step in range(1, steps + 1) for behind in (4, 9)]
     run_all(data_dirs, plans + pairs, at_most, outage_s=3600, outage_forgets=outage_forgets)
+
+
+@some_or_all
+@pytest.mark.parametrize("outage_s", [0, 3600])
+def test_a_death_of_clickhouse_at_every_step(data_dirs, at_most, outage_s):
+    """Its tokens without rows are found, also those of what was to heal others."""
+    steps = run(data_dirs(), Fixed())
+    plans = [Fixed(retries={step: TORN}) for step in range(1, steps + 1)]
+    plans += [
+        Fixed({step: TORN}, retries={step + behind: TORN}) for step in range(1, steps + 1) for behind in range(1, 25)
+    ]
+    run_all(data_dirs, plans, at_most, outage_s=outage_s)
 
 
 def test_a_stall_at_every_step(data_dirs):
@@ -101,7 +113,7 @@ def drawn_world(data_dir, seed):
     return World(
         data_dir,
         drawn(random, random.randint(1, 3), random.choice((10, 25, 60)), replayed=random.random() < 0.3),
-        Drawn(random, every=random.choice((8, 15, 40, 100)), quiet_from=1500),
+        Drawn(random, every=random.choice((8, 15, 40, 100)), quiet_from=1500, lates=(None, 0, 1, 3, 10, 40, TORN)),
         members=("one", "two", "three")[: random.randint(1, 3)],
         log_of=partial(SimulatedLog, random.randint(1, 3), stride=random.choice((1, 1, 3))),
         random=random,

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from support.simulated_chaos import Drawn, Fixed, Plan
+from support.simulated_chaos import TORN, Drawn, Fixed, Plan
 from support.simulated_traffic import aged, drawn, replays, small
 from support.simulated_world import BrokenGuaranteeError, World
 from support.simulation import NextDir
@@ -61,6 +61,7 @@ class InOrder:
     """Happenings at their places, one after the other, over and over: "kill at commit, land at insert events".
 
     What is left of a request lands when the next "land" comes, or at the very end. "pass" only waits for its place.
+    "tear" loses an answer, and leaves of the block at hand its token alone.
     """
 
     def __init__(self, random: Random, needs: str) -> None:
@@ -69,15 +70,16 @@ class InOrder:
         self._kind, self._place = next(self._happenings)
 
     def at(self, step: int, name: str, *, retry: bool) -> str:
-        here = fnmatchcase(name, self._place) and (retry or self._kind != "retry")
+        here = fnmatchcase(name, self._place) and (retry or self._kind not in ("retry", "tear"))
         if not here or step >= QUIET_FROM or self._random.random() < 0.5:
             return ""
         happens = self._kind
+        self._late = TORN if happens == "tear" else 1 << 40
         self._kind, self._place = next(self._happenings)
-        return happens if happens != "pass" else ""
+        return {"pass": "", "tear": "retry"}.get(happens, happens)
 
     def late(self, _: int) -> int:
-        return 1 << 40
+        return self._late
 
 
 def find_out(guard: Guard, data_dirs: NextDir) -> None:

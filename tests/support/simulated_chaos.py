@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from schemas.errors import RetryError
+
+TORN = -1
 
 
 class Killed(BaseException):
@@ -29,12 +31,24 @@ class Plan(Protocol):
         ...
 
     def late(self, step: int) -> int | None:
-        """Return how many steps later the rest of an insert lands whose process died at `step`; None: never."""
+        """Return how many steps later the rest of an insert lands that broke off at `step`; None: never.
+
+        TORN: never, as the engine died, too, between writing down a block's token and putting its rows in place.
+        """
+        ...
+
+
+@runtime_checkable
+class Torn(Protocol):
+    """A block that can be left half-done."""
+
+    def tear(self) -> None:
+        """Leave its token alone."""
         ...
 
 
 class Fixed:
-    """Happenings by step: `kills` and `retries` (step: steps until the rest lands, or None), `stalls`, `rebalances`."""
+    """Happenings by step: `kills` and `retries` (step: as `late` says), `stalls`, `rebalances`."""
 
     def __init__(
         self,
@@ -65,12 +79,18 @@ class Drawn:
     """A happening at about every `every`-th step, drawn from `random`; none from step `quiet_from` on."""
 
     def __init__(
-        self, random: Random, every: int, quiet_from: int, kinds: tuple[str, ...] = ("kill", "kill", "stall", "retry")
+        self,
+        random: Random,
+        every: int,
+        quiet_from: int,
+        kinds: tuple[str, ...] = ("kill", "kill", "stall", "retry"),
+        lates: tuple[int | None, ...] = (None, 0, 1, 3, 10, 40),
     ) -> None:
         self._random = random
         self._every = every
         self._quiet_from = quiet_from
         self._kinds = kinds
+        self._lates = lates
 
     def at(self, step: int, name: str, *, retry: bool) -> str:
         if step >= self._quiet_from or self._random.randrange(self._every):
@@ -79,7 +99,7 @@ class Drawn:
         return what if retry or what != "retry" else self._kinds[0]
 
     def late(self, step: int) -> int | None:
-        return self._random.choice((None, 0, 1, 3, 10, 40))
+        return self._random.choice(self._lates)
 
 
 class Chaos:
@@ -136,7 +156,7 @@ class Chaos:
     def blocks(
         self, name: str, blocks: Iterator[Callable[[], None]], late_after: tuple[type[BaseException], ...]
     ) -> None:
-        """Do a request block by block. What of it one of `late_after` leaves undone is lost, or lands later."""
+        """Do a request block by block. What of it one of `late_after` leaves undone is lost, torn, or lands later."""
         todo = list(blocks)
         done = 0
         try:
@@ -147,7 +167,10 @@ class Chaos:
             self.point(f"{name} done", retry=True)
         except late_after:
             steps = self.plan.late(self.step)
-            if steps is not None and done < len(todo):
+            if steps == TORN and done < len(todo) and isinstance(torn := todo[done], Torn):
+                self.happened.append(f"{self.step}: of a block there is its token alone")
+                torn.tear()
+            elif steps is not None and done < len(todo):
                 self.happened.append(f"{self.step}: the rest lands {steps} steps later")
                 self._late.append((self.step + steps, todo[done:]))
             raise

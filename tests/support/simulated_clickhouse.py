@@ -3,6 +3,7 @@
 It behaves as the real one was measured to (FACTS):
 - An insert is one block per table partition (month), each there or not; several are not atomic together, and the view's
   target is filled after the table. A kill between leaves the insert half-done; a killed client's insert may land later.
+- A block's token is written down before its rows are in place: a kill between leaves it without rows (`Block.tear`).
 - A block whose token is in its table's window adds nothing, whatever its rows are. The window is the table's, all log
   partitions share it, and it forgets the oldest. The view's target has a window of its own.
 """
@@ -10,9 +11,9 @@ It behaves as the real one was measured to (FACTS):
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,13 +23,14 @@ from schemas.errors import FatalError
 from schemas.session_membership import event_key
 
 Row = dict[str, Any]
-Step = Callable[[], None]
 COUNTS = ("inserted", "rejected", "duplicate", "filtered", "resent")
 WINDOW = 100_000
+SUMS_MODULO = 1 << 64
 _PRESENT = re.compile(r"\s*SELECT (\w+) FROM (\w+)\s+WHERE log_partition = \{partition.*batch_last = \{last", re.DOTALL)
 _REPLAYED_HEAD = sql._REPLAYED.partition("  AND (replay_of")[0]
 _REPLAYED_NAME = re.compile(r"'([0-9a-f]{16}):(\d+)'")
 _VISITOR = re.compile(r"\('([^']*)',(\d+)\)")
+_SESSION = re.compile(r"\('([^']*)',(\d+),(\d+)\)")
 _MONTH_MS = 31 * 86_400_000  # near enough to a calendar month: what counts is that blocks are cut
 
 
@@ -61,6 +63,22 @@ class Table:
         self._slots.clear()
 
 
+class Block(NamedTuple):
+    """What an insert adds to a table at once, under its token."""
+
+    table: Table
+    slot: tuple[str, int]
+    rows: list[Row]
+
+    def __call__(self) -> None:
+        """Add it."""
+        self.table.add(self.slot, self.rows)
+
+    def tear(self) -> None:
+        """Write down its token, and die."""
+        self.table.add(self.slot, [])
+
+
 class SimulatedClickHouse:
     """The tables `events`, `rejected`, `batches`, `batch_rules`, and `session_parts`, which a view fills."""
 
@@ -73,29 +91,30 @@ class SimulatedClickHouse:
         """Return a table's rows."""
         return self.tables[table].rows
 
-    def blocks_of(self, table: str, given: Columns, token: str) -> Iterator[Step]:
+    def blocks_of(self, table: str, given: Columns, token: str) -> Iterator[Block]:
         """Yield what an insert does, one atomic block after the other."""
         rows = rows_of(given)
         if not rows:
             raise FatalError("an insert without rows")
         if table == "batch_rules":
-            yield lambda: self.tables[table].add((token, 0), rows)
+            yield Block(self.tables[table], (token, 0), rows)
             return
-        yield from self._cut(table, rows, "received_at", token)
+        yield from self._cut(table, rows, "session_start" if table == "session_parts" else "received_at", token)
         if table == "events":
             yield from self._cut("session_parts", _parts(rows), "session_start", token)
 
-    def _cut(self, table: str, rows: list[Row], time: str, token: str) -> Iterator[Step]:
+    def _cut(self, table: str, rows: list[Row], time: str, token: str) -> Iterator[Block]:
         months: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
             months[row[time] // _MONTH_MS].append(row)
         for month, block in months.items():
-            yield lambda month=month, block=block: self.tables[table].add((token, month), block)
+            yield Block(self.tables[table], (token, month), block)
 
     # the client
 
-    def insert(self, table: str, columns: Any, *, token: str) -> None:
+    def insert(self, table: str, columns: Any, *, token: str, shard: int = 0) -> None:
         """Insert at once and whole."""
+        del shard
         for step in self.blocks_of(table, columns, token):
             step()
 
@@ -104,8 +123,9 @@ class SimulatedClickHouse:
         given = parameters or {}
         answers = {
             sql._RESUME: self._resume,
-            sql._DIFFERENT: self._different,
-            sql._VIEW: lambda _: [(f"SELECT site FROM events {sql._VIEW_ROWS} GROUP BY site",)],
+            sql._COUNTED_SESSIONS: self._counted_sessions,
+            sql._HELD_SESSIONS: self._held_sessions,
+            sql._VIEW: lambda _: [(f"SELECT site FROM events {sql._VIEW_ROWS}",)],
             sql._COUNTED: self._counted,
             sql._RULES: self._rules,
             sql._DATABASE: lambda _: [("simulated",)],
@@ -130,16 +150,12 @@ class SimulatedClickHouse:
         for row in self.read(text, parameters, kind):
             yield [row]
 
-    def command(self, text: str) -> None:
-        """Do what the store commands: delete some sessions, and count them anew from `events`."""
-        parts = self.tables["session_parts"]
-        ids = {int(ident) for ident in re.search(r"session_id IN \(([\d,]+)\)", text)[1].split(",")}
-        if text.startswith(sql._FORGET):
-            parts.rows = [row for row in parts.rows if row["session_id"] not in ids]
-        elif text.startswith(sql._COUNT_ANEW):
-            parts.rows += _parts([row for row in self.rows("events") if row["session_id"] in ids])
-        else:
-            raise FatalError(f"the simulation does not know this command: {text}")
+    def query_columns(self, text: str) -> dict[str, list[Any]]:
+        """Answer the view's own query for some sessions: a row of `session_parts` for each of their events."""
+        listed = {(site, int(visitor), int(ident)) for site, visitor, ident in _SESSION.findall(text)}
+        rows = [row for row in self.rows("events") if (row["site"], row["visitor_id"], row["session_id"]) in listed]
+        parts = [part for row in rows for part in _parts([row])]
+        return {name: [part[name] for part in parts] for name in parts[0]} if parts else {}
 
     def forget(self) -> None:
         """Forget all tokens."""
@@ -153,14 +169,30 @@ class SimulatedClickHouse:
     def _rules(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         return [(row["rules"],) for row in self.rows("batch_rules") if row["name"] == given["name"]]
 
-    def _different(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
-        sums: Counter[int] = Counter()
-        mine = {row["session_id"] for row in self.rows("events") if row["visitor_id"] and _of_batch(row, given)}
-        for row in self.rows("events"):
-            sums[row["session_id"]] += 1
+    def _sessions_of_batch(self, given: dict[str, Any]) -> set[int]:
+        rows = (row for row in self.rows("events") if row["visitor_id"] and row["log_partition"] == given["partition"])
+        return {row["session_id"] for row in rows if given["first"] <= row["log_offset"] <= given["last"]}
+
+    def _counted_sessions(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        mine = self._sessions_of_batch(given)
+        sums: dict[int, list[int]] = defaultdict(lambda: [0] * len(sql._SUMS))
         for row in self.rows("session_parts"):
-            sums[row["session_id"]] -= row["events"]
-        return [(ident,) for ident in mine if sums[ident]]
+            if row["session_id"] in mine:
+                here = sums[row["session_id"]]
+                here[:] = [(known + row[name]) % SUMS_MODULO for known, name in zip(here, sql._SUMS, strict=True)]
+        return [(ident, *here) for ident, here in sums.items()]
+
+    def _held_sessions(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        mine = self._sessions_of_batch(given)
+        groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        for row in self.rows("events"):
+            if row["session_id"] in mine and row["log_partition"] == given["partition"]:
+                groups[row["site"], row["visitor_id"], row["session_id"]].append(row)
+        return [
+            (*key, *(sum(part[name] for part in _parts(rows)) for name in sql._SUMS), 0)
+            for key, rows in groups.items()
+            if max(row["log_offset"] for row in rows) <= given["last"]
+        ]
 
     def _resume(self, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         spools: dict[int, list[Row]] = defaultdict(list)
@@ -235,6 +267,8 @@ def _parts(rows: list[Row]) -> list[Row]:
             "session_id": ident,
             "session_start": start,
             "events": len(group),
+            "engagements": sum(row["event_name"] == "Engagement" for row in group),
+            "purchases": sum(row["event_name"] == "Purchase" for row in group),
             "first_ts": min(row["ts"] for row in group),
             "last_ts": max(row["ts"] for row in group),
         }

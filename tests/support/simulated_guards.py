@@ -217,6 +217,21 @@ def replays_under_a_key_of_their_own(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Rejected, "replay", rekeyed)
 
 
+def tokens_trusted(patch: pytest.MonkeyPatch) -> None:
+    """A batch that was begun is inserted under its token again, and taken for loaded."""
+    patch.setattr(ClickHouseStore, "heal", lambda store, batch, loaded, **_: store.load(batch, loaded))
+
+
+def healed_once(patch: pytest.MonkeyPatch) -> None:
+    """Whoever heals takes one further token, and does not look again."""
+    patch.setattr(clickhouse_store, "HEALS_MAX", 1)
+
+
+def sessions_left_alone(patch: pytest.MonkeyPatch) -> None:
+    """Whoever heals looks at the rows of `events` alone."""
+    patch.setattr(ClickHouseStore, "_mend_sessions", lambda *_: None)
+
+
 GUARDS = (
     Guard(
         "A killed worker's insert lands after its successor chose other boundaries.", free_boundaries, "kill", "drawn"
@@ -247,6 +262,19 @@ GUARDS = (
     ),
     Guard("The partition count changes while a resend is pending.", partition_count_changes, "kill", "small"),
     Guard("Other partitions' blocks push a token out of the window.", small_token_window, "kill", "drawn", first=18),
+    Guard(
+        "(issue 7) A kill of ClickHouse leaves tokens without rows.",
+        tokens_trusted,
+        "tear at insert events*",
+        "drawn",
+    ),
+    Guard(
+        "(issue 7) One more kill leaves such a token of what heals.",
+        healed_once,
+        "tear at insert events*, tear at insert events*healed*",
+        "drawn",
+    ),
+    Guard("(issue 7) ... and in the view's target.", sessions_left_alone, "tear at insert events* block 1", "drawn"),
     Guard("(issue 4) Replays of one hit in several batches.", replays_known_in_memory_only, "", "replays"),
     Guard(
         "(issue 4) A batch formed again finds its own replays.", replays_looked_up_anywhere, "kill", "replays", first=70

@@ -64,9 +64,10 @@ class Store(ClickHouseStore):
         raise_next(self.fail, "load")
         super().load(batch, loaded)
 
-    def heal(self, batch, loaded):
-        self.calls.append(("heal", batch.first, batch.last))
-        super().heal(batch, loaded)
+    def heal(self, batch, loaded, *, is_remembered):
+        self.calls.append(("heal" if is_remembered else "heal old", batch.first, batch.last))
+        raise_next(self.fail, "heal")
+        super().heal(batch, loaded, is_remembered=is_remembered)
 
 
 def raise_next(fail, call):
