@@ -1,9 +1,9 @@
 """ClickHouse over HTTP with clickhouse-connect: the only file that imports it.
 
-Promise: an insert is one block under one deduplication token, so that repeating it adds nothing, in the table and in
-the targets of its views. Every failure is a `RetryError` (it may work later, unchanged) or a `FatalError`. Inserts are
-synchronous (`async_insert=0` goes with every statement). One `ClickHouse` serves several threads; it connects at its
-first use and again after a failure.
+Promise: an insert is one block under one deduplication token, sent once. Whoever repeats it adds nothing, in the table
+and in the targets of its views; what a kill of the server left is to be looked at. Every failure is a `RetryError`
+(it may work later, unchanged) or a `FatalError`. Inserts are synchronous (`async_insert=0` goes with every statement).
+One `ClickHouse` serves several threads; it connects at its first use and again after a failure.
 
 On a cluster an insert is answered when a majority of its shard's replicas hold it, one such insert at a time in a table
 (a second one is a RetryError), and with `exact` a query sees every insert that was answered, whatever replica it meets.
@@ -122,14 +122,13 @@ class ClickHouse:
         self._types: dict[str, TableTypes] = {}
         self._guard = threading.Lock()
 
-    def insert(  # noqa: PLR0913  each by its name
+    def insert(
         self,
         table: str,
         columns: Columns,
         *,
         token: str,
         types: Mapping[str, str] | None = None,
-        query_id: str = "",
         shard: int = 0,
     ) -> None:
         """Insert columns of equal length as one block under `token`. Raises RetryError or FatalError.
@@ -138,12 +137,12 @@ class ClickHouse:
         bytes (one kind a column), LowCardinality(String) str, numbers int or float, Decimal a Decimal (or str), IPv6
         str, DateTime64(p) an int of 10^-p seconds since 1970 UTC, Date a date or an int of days, Map a dict, Array a
         sequence, Tuple a tuple in declared order. `shard` is a shard's number in the cluster, 0: whichever the table's
-        sharding key says. When no answer comes, this returns only after the server has ended
-        the statement or `timeout_s` more have passed.
+        sharding key says. When no answer comes, this returns only after the server has ended the statement or
+        `timeout_s` more have passed.
         """
         if not columns or not columns[next(iter(columns))]:
             return
-        query_id = query_id or str(uuid4())
+        query_id = str(uuid4())
         settings = {
             **SETTINGS,
             **self._cluster_settings,

@@ -25,7 +25,9 @@ from schemas.session import Session, SessionRule
 
 logger = logging.getLogger(__name__)
 
-VISITORS_PER_QUERY = 2_000  # of at most 90 bytes each: below ClickHouse's max_query_size of 256 KiB
+VISITORS_PER_QUERY = (
+    2_000  # of at most 111 bytes each, with a session's id: below ClickHouse's max_query_size of 256 KiB
+)
 NAMES_PER_QUERY = 2_000
 HEALS_MAX = 5  # what is not there then was not lost by kills, each within some microseconds, but left by its retention
 T = TypeVar("T")
@@ -108,8 +110,8 @@ _PRESENT = """
 SELECT {key} FROM {table}
 WHERE log_partition = {{partition:UInt32}} AND batch_first = {{first:UInt64}} AND batch_last = {{last:UInt64}}"""
 
-_OF_BATCH = """
-visitor_id != 0 AND log_partition = {partition:UInt32} AND log_offset BETWEEN {first:UInt64} AND {last:UInt64}"""
+_OFFSETS = " AND log_offset BETWEEN {first:UInt64} AND {last:UInt64}"  # `events` has an index of them, not of batches
+_OF_BATCH = "visitor_id != 0 AND log_partition = {partition:UInt32}" + _OFFSETS
 
 # What `session_parts` counts of the batch's sessions, and what `events` holds of them. A session's rows all lie in one
 # log partition. One with a row from behind the batch is another worker's by now, who found it right before it went on.
@@ -139,15 +141,19 @@ _VIEW_READS_LOCAL = "events_local AS events"  # one shard's; infra/cluster_ddl.p
 
 
 class _Rows(NamedTuple, Generic[R]):
-    """Rows of a batch in one table: their `key` column, how to read it of a row, and how rows become columns."""
+    """Rows of a batch in one table: their `key` column, how to read it of a row, and how rows become columns.
+
+    `also` is what holds of the table's rows, too, and finds them sooner.
+    """
 
     table: str
     key: str
     key_of: Callable[[R], int]
     columns: Callable[[Batch, Sequence[R]], Columns]
+    also: str = ""
 
 
-_EVENTS = _Rows[tuple[int, Event]]("events", "log_offset", lambda row: row[0], event_columns)
+_EVENTS = _Rows[tuple[int, Event]]("events", "log_offset", lambda row: row[0], event_columns, _OFFSETS)
 _REJECTED = _Rows[RejectedRecord]("rejected", "log_offset", lambda row: row.record.offset, rejected_columns)
 _COUNTS = _Rows[SpoolCount]("batches", "spool_id", lambda row: row.spool_id, batch_columns)
 
@@ -264,8 +270,7 @@ class ClickHouseStore:
 
     def counted(self, batch: Batch) -> int:
         """Return how many of a batch's records `batches` counts: all of them once the whole batch is loaded."""
-        place = {"topic": batch.topic, "partition": batch.partition, "first": batch.first, "last": batch.last}
-        return int(self._client.query(_COUNTED, place)[0][0])
+        return int(self._client.query(_COUNTED, {"topic": batch.topic, **_place(batch)})[0][0])
 
     def load(self, batch: Batch, loaded: Loaded) -> None:
         """Insert events, rejected, then batches, each under the batch's token."""
@@ -304,7 +309,7 @@ class ClickHouseStore:
         logger.warning("%d rows of %s left %s at once; by its retention?", len(missing), batch.token, kind.table)
 
     def _present(self, kind: _Rows[R], batch: Batch) -> Iterator[int]:
-        sql = _PRESENT.format(key=kind.key, table=kind.table)
+        sql = _PRESENT.format(key=kind.key, table=kind.table) + kind.also
         return (int(row[0]) for row in self._client.query(sql, _place(batch)))
 
     def _mend_sessions(self, batch: Batch) -> None:
@@ -339,9 +344,8 @@ class ClickHouseStore:
         columns: dict[str, list[Any]] = defaultdict(list)
         wanted = sorted(sums)
         for start in range(0, len(wanted), VISITORS_PER_QUERY):
-            listed = ",".join(
-                f"('{site}',{visitor},{ident})" for site, visitor, ident in wanted[start:][:VISITORS_PER_QUERY]
-            )
+            some = wanted[start : start + VISITORS_PER_QUERY]
+            listed = ",".join(f"('{site}',{visitor},{ident})" for site, visitor, ident in some)
             rows = f"{_VIEW_ROWS} AND (site, visitor_id, session_id) IN ({listed})"
             for name, values in self._client.query_columns(view.replace(_VIEW_ROWS, rows)).items():
                 columns[name] += values

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from consumers.clickhouse_store import Client
 from consumers.enrich.caches import cache_info
 from consumers.log_reader.port import FencedError
 from consumers.rows import Columns
@@ -58,30 +59,6 @@ class Progress:
         self.lag_records = sum(records for records, _ in seen)
         self.batch_age_s = max((age_s for _, age_s in seen), default=0.0)
         self.partitions = len(seen)
-
-
-class Client(Protocol):
-    """What a store needs of ClickHouse, see `clickhouse_store.py`."""
-
-    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        ...
-
-    def read(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> list[_T]:
-        """Return the rows of a query as structs or tuples of a kind; the columns are its fields in order."""
-        ...
-
-    def stream(self, sql: str, parameters: dict[str, Any], kind: type[_T]) -> Iterator[list[_T]]:
-        """Yield the rows of a query as `read` returns them, some at a time, as they come."""
-        ...
-
-    def insert(self, table: str, columns: Columns, *, token: str, shard: int = 0) -> None:
-        """Insert columns of equal length as one block under a deduplication token."""
-        ...
-
-    def query_columns(self, sql: str) -> dict[str, Sequence[Any]]:
-        """Return the columns of a query by name."""
-        ...
 
 
 class TimedClient:

@@ -134,7 +134,10 @@ def test_the_engine_takes_every_statement_and_the_views_hold_over_distributed_ta
     assert "FROM one_db.events_local AS events WHERE visitor_id != 0" in found["view"]  # what the store edits
     assert found["subquery"]["global"] == "6"  # as cluster_settings asks for
     assert "Code: 288" in found["subquery"]["deny"]
-    assert found["store"] == {cluster: {"parts": 1, "sessions": 1} for cluster in ("one", "two")}
+    alike = {"parts": 1, "sessions": 1, "is_shard": True}
+    one = {"counted": ["1", "3", "0", "2"], "held": ["a", "1", "1", "3", "0", "2"], "left": ["1", "2"]}
+    two = {"counted": ["1", "6", "0", "4"], "held": ["a", "1", "1", "6", "0", "4"], "left": ["2", "4"]}
+    assert found["store"] == {"one": alike | one, "two": alike | two}
 
 
 class Cluster:

@@ -90,13 +90,40 @@ def subquery(query):
 
 
 def of_the_store(query, cluster):
-    """What a worker's store gets there: parts of the fullest partition, and a partition's sessions."""
+    """What a worker's store gets there: parts of the fullest partition, a partition's sessions, and sums to compare.
+
+    Last a number is taken off a sum, in the shard that the events are said to lie in.
+    """
+
+    def asked(text):
+        return re.sub(r"\{(\w+):[\w()]+\}", lambda match: place[match[1]], text)
+
     query(f"USE {cluster}_db")
     parts = query(ClickHouseStore(None, cluster).count_parts.replace("{database:String}", f"'{cluster}_db'"))
     text = clickhouse_store._SESSIONS + clickhouse_store._OF_PARTITIONS
     place = {"ids": "9", "since": "0", "partitions": "[3]", "befores": "[9]", "ended_after": "[1]"}
-    sessions = query(re.sub(r"\{(\w+):[\w()]+\}", lambda match: place[match[1]], text))
-    return {"parts": int(parts), "sessions": sessions.count("\n") + 1}
+    place |= {"partition": "3", "first": "0", "last": "2"}
+    sessions = query(asked(text))
+    product = " SETTINGS distributed_product_mode = 'global'"
+    counted, held = (
+        query(asked(one) + product).split("\t")
+        for one in (clickhouse_store._COUNTED_SESSIONS, clickhouse_store._HELD_SESSIONS)
+    )
+    shard = int(held.pop())
+    query(
+        "INSERT INTO session_parts (site, visitor_id, session_id, session_start, first_ts, last_ts, events) SETTINGS "
+        f"distributed_foreground_insert = 1, insert_shard_id = {shard} "
+        f"VALUES ('a', 1, 1, {AT}, {AT}, {AT}, {2**64 - 1})"
+    )
+    left = query("SELECT count(), sum(events) FROM sessions").split("\t")
+    return {
+        "parts": int(parts),
+        "sessions": sessions.count("\n") + 1,
+        "counted": counted,
+        "held": held,
+        "is_shard": 1 <= shard <= (2 if cluster == "two" else 1),
+        "left": left,
+    }
 
 
 if __name__ == "__main__":
