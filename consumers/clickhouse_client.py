@@ -50,6 +50,7 @@ SETTINGS = {"async_insert": 0}
 INSERT_SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "insert_deduplicate": 1,
+    "optimize_on_insert": 0,  # merges sum up what the views write; doing it in the insert as well costs a third more
     "max_partitions_per_insert_block": 0,  # late events may touch many months; a refusal would last for ever
     "throw_on_max_partitions_per_insert_block": 0,
 }
