@@ -1,6 +1,6 @@
 r"""Pixel hits from wrk, as many as are answered or at a fixed rate: cheap enough to share the cores with their server.
 
-Promise: hit k of a paced run is due `k / rate` seconds after the first one and is sent then or up to a ms earlier, or as
+Promise: hit k of a paced run is due `k / rate` seconds after the first one and is sent then, up to a ms earlier, or as
 soon as a connection is free; so the rate is met unless all connections wait for answers, and a stall is caught up with.
 The pace is kept by sleeping: wrk's own `delay()` takes a timer and two epoll_ctl a hit, half as much CPU again. Answers
 that come meanwhile are read after it, so wrk's answer times are up to a ms longer than they are.
