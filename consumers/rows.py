@@ -6,7 +6,7 @@ String str or bytes; the rest as in `schemas.event.Event`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
@@ -29,37 +29,65 @@ _COUNT_FIELDS: Final[tuple[str, ...]] = (
     "filtered",
     "resent",
 )
-# The columns of `events`, in the order of `_rows`.
-COLUMNS: Final[tuple[str, ...]] = (
-    *("site", "event_name", "visitor_id", "ts_source", "source", "spool_id", "spool_seq", "event_id", "user_id"),
-    *("session_id", "channel", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"),
-    *("click_id", "click_id_type", "ref_host", "url_host", "url_path", "url_query", "title"),
-    *("value", "currency", "order_id", "items", "props", "ab", "consent", "country", "region", "city"),
-    *("os", "os_version", "browser", "browser_version", "device", "is_bot", "bot_reason", "open_by", "open_reason"),
-    *("lang", "screen_w", "screen_h", "ip", "replay_of", "ts", "received_at", "session_start"),
-    *("log_partition", "log_offset", "batch_first", "batch_last"),
-)
 
 
 def event_columns(batch: Batch, events: Sequence[tuple[int, Event]]) -> Columns:
     """Return the columns of `events` for (offset, event) pairs, of which there is at least one."""
-    return dict(zip(COLUMNS, zip(*_rows(batch, events), strict=True), strict=True))
-
-
-def _rows(batch: Batch, events: Sequence[tuple[int, Event]]) -> Iterator[tuple[object, ...]]:
-    partition, first, last = batch.partition, batch.first, batch.last
-    for offset, event in events:
-        yield (
-            event.site, event.event_name, event.visitor_id, event.ts_source, event.source, event.spool_id,
-            event.spool_seq, event.event_id, event.user_id, event.session_id, event.channel, event.utm_source,
-            event.utm_medium, event.utm_campaign, event.utm_term, event.utm_content, event.click_id,
-            event.click_id_type, event.ref_host, event.url_host, event.url_path, event.url_query, event.title,
-            event.value, event.currency, event.order_id, event.items, event.props, event.ab, event.consent,
-            event.country, event.region, event.city, event.os, event.os_version, event.browser, event.browser_version,
-            event.device, event.is_bot, event.bot_reason, event.open_by, event.open_reason, event.lang,
-            event.screen_w, event.screen_h, address_text(event.ip), event.replay_of, event.ts,
-            event.received_at, event.session_start, partition, offset, first, last,
-        )  # fmt: skip
+    rows = [event for _, event in events]
+    return {
+        "site": [event.site for event in rows],
+        "event_name": [event.event_name for event in rows],
+        "visitor_id": [event.visitor_id for event in rows],
+        "ts_source": [event.ts_source for event in rows],
+        "source": [event.source for event in rows],
+        "spool_id": [event.spool_id for event in rows],
+        "spool_seq": [event.spool_seq for event in rows],
+        "event_id": [event.event_id for event in rows],
+        "user_id": [event.user_id for event in rows],
+        "session_id": [event.session_id for event in rows],
+        "channel": [event.channel for event in rows],
+        "utm_source": [event.utm_source for event in rows],
+        "utm_medium": [event.utm_medium for event in rows],
+        "utm_campaign": [event.utm_campaign for event in rows],
+        "utm_term": [event.utm_term for event in rows],
+        "utm_content": [event.utm_content for event in rows],
+        "click_id": [event.click_id for event in rows],
+        "click_id_type": [event.click_id_type for event in rows],
+        "ref_host": [event.ref_host for event in rows],
+        "url_host": [event.url_host for event in rows],
+        "url_path": [event.url_path for event in rows],
+        "url_query": [event.url_query for event in rows],
+        "title": [event.title for event in rows],
+        "value": [event.value for event in rows],
+        "currency": [event.currency for event in rows],
+        "order_id": [event.order_id for event in rows],
+        "items": [event.items for event in rows],
+        "props": [event.props for event in rows],
+        "ab": [event.ab for event in rows],
+        "consent": [event.consent for event in rows],
+        "country": [event.country for event in rows],
+        "region": [event.region for event in rows],
+        "city": [event.city for event in rows],
+        "os": [event.os for event in rows],
+        "os_version": [event.os_version for event in rows],
+        "browser": [event.browser for event in rows],
+        "browser_version": [event.browser_version for event in rows],
+        "device": [event.device for event in rows],
+        "is_bot": [event.is_bot for event in rows],
+        "bot_reason": [event.bot_reason for event in rows],
+        "open_by": [event.open_by for event in rows],
+        "open_reason": [event.open_reason for event in rows],
+        "lang": [event.lang for event in rows],
+        "screen_w": [event.screen_w for event in rows],
+        "screen_h": [event.screen_h for event in rows],
+        "ip": [address_text(event.ip) for event in rows],
+        "replay_of": [event.replay_of for event in rows],
+        "ts": [event.ts for event in rows],
+        "received_at": [event.received_at for event in rows],
+        "session_start": [event.session_start for event in rows],
+        "log_offset": [offset for offset, _ in events],
+        **_origin(batch, len(rows)),
+    }
 
 
 def rejected_columns(batch: Batch, rejected: Sequence[RejectedRecord]) -> Columns:

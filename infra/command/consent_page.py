@@ -20,7 +20,6 @@ from consumers.deduplicate import Marks
 from consumers.enrich.network import Network, Networks, Place
 from consumers.log_reader.port import Record
 from consumers.pipeline import finish, prepare
-from consumers.rows import COLUMNS
 from consumers.rules import Rules
 from consumers.session_state import SessionState
 from ingest.consent import DNT, GPC, choice_of, verdict_of
@@ -28,10 +27,12 @@ from ingest.denied_hit import denied_event
 from ingest.given import given_in_event
 from ingest.hit_builder import KNOWN, NO_VISITOR, HitBuilder, text_member
 from schemas.consent import DENIED, Verdict
+from schemas.event import Event
 from schemas.limits import Limits
 from schemas.session import SessionRule
 from schemas.site import Site
 
+FIELDS = tuple(Event.__annotations__)
 MODES: tuple[str, ...] = get_args(Site.model_fields["consent"].annotation)
 ABSENT, NO, YES, ANALYTICS = (None,), ("0", "ads"), ("1", "analytics,ads"), ("analytics",)  # values of `c`
 CHOICES: tuple[str | None, ...] = (*ABSENT, *NO, *YES, *ANALYTICS)
@@ -114,7 +115,7 @@ def stored(payload: bytes) -> dict[str, Any]:
     if loaded.rejected:
         raise AssertionError(f"rejected: {loaded.rejected[0].rejection}")
     [(_, event)] = loaded.events
-    return {name: value for name in COLUMNS if (value := getattr(event, name, None))}
+    return {name: value for name in FIELDS if (value := getattr(event, name, None))}
 
 
 def example(verdict: Verdict) -> bytes:
@@ -146,7 +147,7 @@ def verdict_lines() -> Iterator[str]:
 def stored_lines() -> Iterator[str]:
     """Yield the lines of the second table."""
     kept = [stored(example(verdict)) for verdict in (WHOLE, PARTLY, STRIPPED)]
-    for name in COLUMNS:
+    for name in FIELDS:
         values = [_value(columns.get(name)) for columns in kept]
         if any(values):
             yield "| " + " | ".join((f"`{name}`", *(f"`{text}`" if text else "" for text in values))) + " |\n"

@@ -47,12 +47,12 @@ def test_events():
     item = Item("s", "n", "c", Decimal("1.5"), 2)
     columns = event_columns(BATCH, [(10, event(ip="192.0.2.0", items=(item,))), (12, event(value=Decimal("0.1")))])
     assert set(columns) == set(columns_of("events"))
-    assert columns["log_offset"] == (10, 12)
-    assert [columns[name] for name in ("log_partition", "batch_first", "batch_last")] == [(3, 3), (10, 10), (19, 19)]
-    assert [columns[name] for name in ("ts", "received_at")] == [(BASE_MS,) * 2, (BASE_MS + 1,) * 2]
-    assert columns["items"] == ((("s", "n", "c", Decimal("1.5"), 2),), ())
-    assert columns["value"] == (0, Decimal("0.1"))
-    assert columns["ip"] == ("::ffff:192.0.2.0", NO_ADDRESS)
+    assert columns["log_offset"] == [10, 12]
+    assert [columns[name] for name in ("log_partition", "batch_first", "batch_last")] == [[3, 3], [10, 10], [19, 19]]
+    assert [columns[name] for name in ("ts", "received_at")] == [[BASE_MS] * 2, [BASE_MS + 1] * 2]
+    assert columns["items"] == [(("s", "n", "c", Decimal("1.5"), 2),), ()]
+    assert columns["value"] == [0, Decimal("0.1")]
+    assert columns["ip"] == ["::ffff:192.0.2.0", NO_ADDRESS]
 
 
 def test_every_value_stands_under_the_name_of_its_field():
@@ -62,7 +62,7 @@ def test_every_value_stands_under_the_name_of_its_field():
     columns = event_columns(BATCH, [(10, event_of(**texts, **numbers, is_bot=True))])
     expected = {**texts, **numbers, "is_bot": True, "ip": NO_ADDRESS}
     assert {name: values for name, values in columns.items() if name in expected} == {
-        name: (value,) for name, value in expected.items()
+        name: [value] for name, value in expected.items()
     }
 
 
