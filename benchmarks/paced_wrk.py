@@ -4,6 +4,8 @@ Promise: hit k of a paced run is due `k / rate` seconds after the first one and 
 soon as a connection is free; so the rate is met unless all connections wait for answers, and a stall is caught up with.
 The pace is kept by sleeping: wrk's own `delay()` takes a timer and two epoll_ctl a hit, half as much CPU again. Answers
 that come meanwhile are read after it, so wrk's answer times are up to a ms longer than they are.
+
+wrk runs as SCHED_BATCH, so that it does not take the core from its server at every answer: clients are other machines.
 Visitors, agents, pages and referrers are a crowd's (`crowd.py`), prepared before the first hit; every hit has an id of
 64 random bits and the time of its sending, as a browser makes them, so none repeats another one.
 """
@@ -133,7 +135,7 @@ class Load:
         script.write_text(LUA % {"requests": prepared, "rate": rate})
         self._before_s = _children_s()
         command = [
-            "wrk",
+            *("chrt", "--batch", "0", "wrk"),
             f"-t{threads}",
             f"-c{CONNECTIONS}",
             f"-d{math.ceil(seconds)}s",
