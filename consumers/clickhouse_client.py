@@ -175,6 +175,7 @@ class ClickHouse:
             table, names, column_types, data=data, column_oriented=True, compression=False, block_size=len(data[0])
         )
         _, _, body = b"".join(NativeTransform.build_insert(context)).partition(b"\n")
+        data.clear()  # a context is in a cycle with its own method: its columns would wait for the garbage collector
         if context.insert_exception is not None:
             raise FatalError(f"clickhouse-connect cannot send this: {context.insert_exception}")
         packed, packing = (body, None) if self._is_near else (lz4.frame.compress(body), "lz4")

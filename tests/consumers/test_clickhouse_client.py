@@ -1,6 +1,8 @@
 """The client against a real server: one block under one token, every type of `events`, errors sorted into two roots."""
 
+import gc
 import threading
+import weakref
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv6Address
@@ -291,6 +293,22 @@ def test_wrong_columns_and_values_are_fatal(client):
     with pytest.raises(FatalError):
         client.insert("nope", {"a": [1]}, token="x")
     assert client.query("SELECT count() FROM events") == [(0,)]
+
+
+class Column(list):
+    """A list that a test can watch."""
+
+
+def test_columns_are_let_go_when_they_are_sent_without_a_garbage_collector(client):
+    column = Column(["PageView"])
+    watched = weakref.ref(column)
+    gc.disable()
+    try:
+        client.insert("events", events(1, event_name=column), token="t")
+        del column
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 def test_the_address_is_checked():
