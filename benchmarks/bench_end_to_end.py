@@ -4,12 +4,12 @@ Side by side, in one session, on the same two cores: `hitstream up` through a re
 own log, what people write instead (`rivals/`, through the same Kafka), and nginx that serves the GIF and logs, which
 loads nothing. wrk sends the hits of a crowd (`paced_wrk.py`); each pipeline stands in `pipelines.py`.
 
-The rate is searched for (`steady_rate.py`): short trials, then one of `--seconds` in which the lag must not grow and
-hits must be queryable in time. *Lag* is read off the parts themselves: of ours the ledger's hits in spools and in the
-log (spool backlog + consumer lag), of the rival the topic's records without a row. nginx serves as fast as it can,
-between the pipelines; its median counts. *CPU* is user and system time of each role's processes over the hits taken in
-that window. *Hit -> queryable* is measured on the rows themselves, see `first_seen.py`. In the end every hit that was
-answered must have its row.
+The rate is searched for (`steady_rate.py`): short trials, then ones of `--seconds` in which the lag must not grow and
+hits must be queryable in time. nginx serves as fast as it can right before and behind each of these, since a machine's
+speed may change within minutes: a pipeline's share is that of these two. *Lag* is read off the parts themselves: of
+ours the ledger's hits in spools and in the log (spool backlog + consumer lag), of the rival the topic's records without
+a row. *CPU* is user and system time of each role's processes over the hits taken in that window. *Hit -> queryable* is
+measured on the rows themselves, see `first_seen.py`. In the end every hit that was answered must have its row.
 
 Run it as `python -m benchmarks.bench_end_to_end`; it writes `results/end_to_end.json` and what is made from it: chart,
 the README's part, `docs/scale.md`. What misses a goal, it says. With CLICKHOUSE_URL set, that (empty) server is loaded,
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -51,8 +51,8 @@ from benchmarks.steady_rate import (
     Look,
     Verdict,
     bracket,
+    confirm,
     judge,
-    lower_rates,
     search,
 )
 from benchmarks.wrk import check_programs, cpu_s
@@ -89,6 +89,14 @@ class Trial(NamedTuple):
         return sum(self.cpu_us.values()) * self.rate / 1e6
 
 
+class Served(NamedTuple):
+    """What nginx did as fast as it could: hits a second, and CPU us a hit of nginx and of wrk."""
+
+    per_s: float
+    nginx_us: float
+    wrk_us: float
+
+
 def drive(pipeline: Pipeline, prepared: Path, rate: float, seconds: float, bounds: Bounds) -> Trial:
     """Send hits at a rate; look for so long, after a warm-up that does not count; return once all have their rows."""
     await_quiet()
@@ -117,11 +125,14 @@ def drive(pipeline: Pipeline, prepared: Path, rate: float, seconds: float, bound
     return Trial(rate, verdict, looks, answers, cpu_us, latency, foreign_cores)
 
 
-def steady(pipeline: Pipeline, prepared: Path, given: argparse.Namespace, say: Say) -> Trial:
+def steady(
+    pipeline: Pipeline, prepared: Path, given: argparse.Namespace, say: Say, serve: Callable[[], Served]
+) -> tuple[Trial, list[Served]]:
     """Return the long trial at the highest rate found that holds, or at the one that is given, held or not.
 
-    Raises SystemExit when none holds.
+    With it, what nginx served right before and behind it. Raises SystemExit when none holds.
     """
+    confirmed: dict[float, tuple[Trial, list[Served]]] = {}
 
     def trial(rate: float, seconds: float, growth_max: float) -> Trial:
         for _ in range(DISTURBED_MAX):
@@ -134,15 +145,20 @@ def steady(pipeline: Pipeline, prepared: Path, given: argparse.Namespace, say: S
     def holds(rate: float) -> bool:
         return trial(rate, TRIAL_S, GROWTH_SHORT).verdict.held
 
+    def holds_long(rate: float) -> bool:
+        before = serve()
+        made = trial(rate, given.seconds, GROWTH_LONG)
+        confirmed[rate] = made, [before, serve()]
+        return made.verdict.held
+
     if given.rate:
-        return trial(given.rate, given.seconds, GROWTH_LONG)
+        holds_long(given.rate)
+        return confirmed[given.rate]
     trial(FIRST_RATE, COMPILE_S, GROWTH_SHORT)  # the broker's code is compiled meanwhile
     rate = search(holds, *bracket(holds, FIRST_RATE, FACTOR, BRACKETING), TRIALS)
-    for lower in lower_rates(rate, CONFIRMATIONS):
-        made = trial(lower, given.seconds, GROWTH_LONG)
-        if made.verdict.held:
-            return made
-    raise SystemExit(f"{pipeline.name} holds no rate from {rate:,.0f} hits/s to {lower:,.0f} for {given.seconds:g} s")
+    if held := confirm(holds_long, rate, CONFIRMATIONS):
+        return confirmed[held]
+    raise SystemExit(f"{pipeline.name} holds no rate from {rate:,.0f} to {min(confirmed):,.0f} hits/s")
 
 
 def await_quiet() -> None:
@@ -167,18 +183,21 @@ def sentence(trial: Trial) -> str:
     )
 
 
-def serve_and_log(root: Path, prepared: Path) -> tuple[Answers, float]:
-    """Let nginx serve and log as fast as it can; return what wrk saw, and nginx's CPU in us a hit."""
+def serve_and_log(root: Path, prepared: Path, say: Say) -> Served:
+    """Let nginx serve and log as fast as it can, in a new directory below `root`."""
     await_quiet()
-    with nginx(NGINX, root, cores=CORES) as server, Load(server.port, prepared, NGINX_S) as load:
+    directory = Path(tempfile.mkdtemp(dir=root)) / "nginx"
+    with nginx(NGINX, directory, cores=CORES) as server, Load(server.port, prepared, NGINX_S) as load:
         answers = load.answers()
-        return answers, cpu_s(server.pids) / answers.hits * 1e6
+        made = Served(answers.per_s, cpu_s(server.pids) / answers.hits * 1e6, answers.cpu_us)
+    say(f"{NGINX}: {made.per_s:,.0f} hits/s")
+    return made
 
 
 def measure(root: Path, prepared: Path, given: argparse.Namespace, say: Say) -> dict[str, Any]:
-    """Measure the pipelines that are asked for, nginx before, between and after; return the figures."""
+    """Measure the pipelines that are asked for, nginx beside each; return the figures."""
     rows: dict[str, Any] = {}
-    served = [serve_and_log(root / "nginx-0", prepared)]
+    served: list[Served] = []
     with KafkaServer(root / "kafka", ensure_jars(load().cache_dir, say)) as kafka:
         address, broker = kafka.bootstrap_servers, kafka.pid
         made: dict[str, Callable[[], AbstractContextManager[Pipeline]]] = {
@@ -190,26 +209,27 @@ def measure(root: Path, prepared: Path, given: argparse.Namespace, say: Say) -> 
             if given.only not in name:
                 continue
             with make() as pipeline:
-                trial = steady(pipeline, prepared, given, say)
+                trial, beside = steady(pipeline, prepared, given, say, partial(serve_and_log, root, prepared, say))
                 sizes = footprint(pipeline, kafka.directory / "data", pipeline.counts().taken)
-                rows[name] = row(trial, given.seconds, sizes)
-            served.append(serve_and_log(root / f"nginx-{len(served)}", prepared))
-    rates = sorted(answers.per_s for answers, _ in served)
+            rows[name] = row(trial, given.seconds, beside, sizes)
+            served += beside
+    rates = sorted(one.per_s for one in served)
     rows[NGINX] = {
         "hits_per_s": round(statistics.median(rates)),
         "hits_per_s_spread": [round(rates[0]), round(rates[-1])],
         "cpu_us_per_hit": {
-            "nginx": round(statistics.median(cpu_us for _, cpu_us in served), 2),
-            "wrk": round(statistics.median(answers.cpu_us for answers, _ in served), 2),
+            "nginx": round(statistics.median(one.nginx_us for one in served), 2),
+            "wrk": round(statistics.median(one.wrk_us for one in served), 2),
         },
     }
     return rows
 
 
-def row(trial: Trial, seconds: float, sizes: Footprint) -> dict[str, Any]:
+def row(trial: Trial, seconds: float, beside: Sequence[Served], sizes: Footprint) -> dict[str, Any]:
     """Return a pipeline's figures as they stand in the result."""
     return {
         "hits_per_s": round(trial.answers.per_s),
+        "nginx_hits_per_s": round(statistics.fmean(one.per_s for one in beside)),
         "seconds": seconds,
         "lag_hits_start": trial.looks[0].lag,
         "lag_hits_end": trial.looks[-1].lag,
@@ -230,7 +250,7 @@ def show(rows: Mapping[str, Any]) -> None:
     for column in ("pipeline", "hits/s", "÷ nginx + log", "queryable p50, p99 ms", "CPU us/hit by role"):
         table.add_column(column, justify="left" if column in ("pipeline", "CPU us/hit by role") else "right")
     for name, found in rows.items():
-        share = found["hits_per_s"] / rows[NGINX]["hits_per_s"]
+        share = end_to_end_page.share_of_nginx(found)
         waited = found.get("queryable_ms")
         by_role = ", ".join(f"{role} {cpu_us:.1f}" for role, cpu_us in found["cpu_us_per_hit"].items())
         queryable = f"{waited['p50_ms']:,}, {waited['p99_ms']:,}" if waited else ""
@@ -275,7 +295,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0, help="drive at this rate, search for none; nothing is written")
     parser.add_argument("--lag", type=float, default=LAG_S_MAX, help="seconds of hits that may wait, on the mean")
     given = parser.parse_args()
-    check_programs("wrk", "taskset", "nginx")
+    check_programs("wrk", "chrt", "taskset", "nginx")
     if compiled.state() != compiled.COMPILED:
         raise SystemExit(f"the box as it is run is to be measured, and it is {compiled.state()}: hitstream compile")
     check_empty(load())

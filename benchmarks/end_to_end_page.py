@@ -50,17 +50,22 @@ class Goal(NamedTuple):
         return f"{self.name}: {self.value:.2f} ({bound}{aim}): {'met' if self.met else 'MISSED'}"
 
 
+def share_of_nginx(found: Mapping[str, Any]) -> float:
+    """Return a pipeline's hits/s ÷ those of nginx right before and behind it; nginx's own share is 1."""
+    return float(found["hits_per_s"] / found.get("nginx_hits_per_s", found["hits_per_s"]))
+
+
 def goals(rows: Mapping[str, Any]) -> list[Goal]:
     """Return the goals of issue 7 that the measured pipelines have a say in."""
     found = []
-    nginx = rows[NGINX]["hits_per_s"]
     if KAFKA in rows:
-        through = rows[KAFKA]["hits_per_s"]
-        found.append(Goal("through Kafka, hits/s ÷ nginx + log", through / nginx, least=0.3, aim=0.5))
+        share = share_of_nginx(rows[KAFKA])
+        found.append(Goal("through Kafka, hits/s ÷ nginx + log", share, least=0.3, aim=0.5))
         if RIVAL in rows:
-            found.append(Goal("through Kafka, hits/s ÷ rival", through / rows[RIVAL]["hits_per_s"], least=2.5, aim=5))
+            times = rows[KAFKA]["hits_per_s"] / rows[RIVAL]["hits_per_s"]
+            found.append(Goal("through Kafka, hits/s ÷ rival", times, least=2.5, aim=5))
     if BOX in rows:
-        share = rows[BOX]["hits_per_s"] / nginx
+        share = share_of_nginx(rows[BOX])
         found.append(Goal("single box, hits/s ÷ nginx + log", share, least=0.35, aim=0.6))
     for name in (KAFKA, BOX):
         if name in rows:
@@ -74,7 +79,6 @@ def readme_part(figures: Mapping[str, Any]) -> str:
     if not figures:
         return f"{BEGIN}\n{END}"
     rows = figures["pipelines"]
-    nginx = rows[NGINX]["hits_per_s"]
     lines = [
         "| two cores, load generator included | hits/s | ÷ nginx | hit → queryable p50, p99 |",
         "| --- | --- | --- | --- |",
@@ -83,14 +87,17 @@ def readme_part(figures: Mapping[str, Any]) -> str:
         found = rows[name]
         waited = found.get("queryable_ms")
         queryable = f"{waited['p50_ms'] / 1000:.1f} s, {waited['p99_ms'] / 1000:.1f} s" if waited else ""
-        lines.append(f"| {name} | {found['hits_per_s']:,} | {found['hits_per_s'] / nginx:.2f} | {queryable} |")
+        lines.append(f"| {name} | {found['hits_per_s']:,} | {share_of_nginx(found):.2f} | {queryable} |")
     missed = [goal for goal in goals(rows) if not goal.met]
     wanted = "; ".join(
         f"{goal.name} {goal.value:.2f}, {'at least' if goal.least else 'at most'} {goal.least or goal.most:g} wanted"
         for goal in missed
     )
     verdict = f"Missed so far: {wanted}." if missed else "Every goal set for these figures is met."
-    held = f"Each held for {rows[KAFKA]['seconds']:g} s with a lag that does not grow (`end_to_end.json`)."
+    held = (
+        f"Each held for {rows[KAFKA]['seconds']:g} s with a lag that does not grow, nginx measured right before and "
+        "behind it (`end_to_end.json`)."
+    )
     said = textwrap.fill(f"{held} {verdict} [What 10,000 to 1,000,000 hits/s take](docs/scale.md).", LINE_CHARS)
     return "\n".join((BEGIN, "", *lines, "", said, "", PICTURE, "", END))
 

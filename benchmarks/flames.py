@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15, help="of each process")
     parser.add_argument("--rate", type=float, default=0, help="hits/s; 0: nine tenths of what was held")
     given = parser.parse_args()
-    check_programs("wrk", "perf", "jcmd")
+    check_programs("wrk", "chrt", "perf", "jcmd")
     known = result()
     if not known:
         raise SystemExit("flames are drawn at a share of the rate that was held: python -m benchmarks.bench_end_to_end")

@@ -3,7 +3,8 @@ r"""Pixel hits from wrk, as many as are answered or at a fixed rate: cheap enoug
 Promise: hit k of a paced run is due `k / rate` seconds after the first one and is sent then, up to a ms earlier, or as
 soon as a connection is free; so the rate is met unless all connections wait for answers, and a stall is caught up with.
 The pace is kept by sleeping: wrk's own `delay()` takes a timer and two epoll_ctl a hit, half as much CPU again. Answers
-that come meanwhile are read after it, so wrk's answer times are up to a ms longer than they are.
+that come meanwhile are read after it, so wrk's answer times are longer than they are: by up to a ms, and at low rates
+by as much as hits are apart.
 
 wrk runs as SCHED_BATCH, so that it does not take the core from its server at every answer: clients are other machines.
 Visitors, agents, pages and referrers are a crowd's (`crowd.py`), prepared before the first hit; every hit has an id of

@@ -195,9 +195,10 @@ def _ceilings_part(known: Measured, assumed: Assumed) -> str:
   there are never more workers at work than partitions. Their number is fixed when the topic is made (`partitions`):
   choose it for the rate to come. More than needed cost something, too: each makes blocks of its own.
 - **Worker**: one core, {full["worker"]:,.0f} hits/s. More workers, up to the partitions.
-- **ClickHouse**: {full["clickhouse"]:,.0f} hits/s a core for inserts, views and merges. What moves it is the size of a
-  block: at {assumed.partitions_a_worker} partitions a worker it has {block_rows:,.0f} rows when one is made a second.
-  More shards (`clickhouse_cluster`), by visitor.
+- **ClickHouse**: {full["clickhouse"]:,.0f} hits/s a core for inserts, views and the first merges; those of larger
+  parts come when a server has run for longer, and are on top. What moves it is the size of a block: at
+  {assumed.partitions_a_worker} partitions a worker it has {block_rows:,.0f} rows when one is made a second. More shards
+  (`clickhouse_cluster`), by visitor.
 - **One visitor** is in one partition: nobody else can help with its hits. A site's hits are spread over all.
 """
 

@@ -85,6 +85,18 @@ def search(holds: Callable[[float], bool], low: float, high: float, trials: int)
     return low
 
 
-def lower_rates(rate: float, count: int) -> list[float]:
-    """Return the rates to confirm one after the other, until one holds for long."""
-    return [rate * STEP**step for step in range(count)]
+def confirm(holds: Callable[[float], bool], rate: float, trials: int) -> float:
+    """Return the highest rate that holds, going in steps from `rate`: up while it does, down until it does; 0: none.
+
+    For long trials: short ones stand behind others' backlog and merges, so what they found may be too low as well.
+    """
+    going_up, found = holds(rate), 0.0
+    if going_up:
+        found = rate
+    for _ in range(trials - 1):
+        rate = rate / STEP if going_up else rate * STEP
+        if holds(rate):
+            found = rate
+        if (found == rate) != going_up:
+            break
+    return found

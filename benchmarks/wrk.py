@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
 def check_programs(*names: str) -> None:
     """Raise SystemExit that names the missing program and the command that installs it."""
-    packages = {"taskset": "util-linux", "nginx": "nginx-light"}
+    packages = {"taskset": "util-linux", "chrt": "util-linux", "nginx": "nginx-light"}
     for name in names:
         if shutil.which(name) is None and not Path("/usr/sbin", name).exists():
             raise SystemExit(f"{name} is not installed (apt-get install {packages.get(name, name)})")

@@ -34,7 +34,9 @@ def test_a_box_under_load(tmp_path, monkeypatch):
     assert trial.latency.rows == pytest.approx(RATE * SECONDS / 2, rel=0.4)
     assert set(trial.cpu_us) == {"collector", "forwarder", "worker", "clickhouse", "wrk", "measuring"}
     assert all(cpu_us > 0 for cpu_us in trial.cpu_us.values())
-    row = bench_end_to_end.row(trial, SECONDS, sizes)
+    beside = [bench_end_to_end.Served(per_s, 10.0, 10.0) for per_s in (50_000.0, 60_000.0)]
+    row = bench_end_to_end.row(trial, SECONDS, beside, sizes)
+    assert row["nginx_hits_per_s"] == 55_000
     assert row["hits_per_s"] == pytest.approx(RATE, rel=0.1)
     assert 500 < row["bytes_per_hit"]["hit"] < 2_000
     assert 10 < row["bytes_per_hit"]["events"] < 1_000

@@ -21,7 +21,7 @@ from benchmarks.end_to_end_page import (
 
 def rows(kafka=15_000, rival=6_000, box=17_500, p99_ms=2_500):
     queryable = {"rows": 100, "p50_ms": 900, "p99_ms": p99_ms, "max_ms": 4_000}
-    ours = {"queryable_ms": queryable, "seconds": 60.0}
+    ours = {"queryable_ms": queryable, "seconds": 60.0, "nginx_hits_per_s": 50_000}
     return {
         KAFKA: {"hits_per_s": kafka, **ours},
         RIVAL: {"hits_per_s": rival, **ours},
@@ -32,7 +32,7 @@ def rows(kafka=15_000, rival=6_000, box=17_500, p99_ms=2_500):
 
 def test_goals_at_their_bounds_are_met():
     assert [goal.met for goal in goals(rows())] == [True] * 5
-    assert "Every goal" in readme_part({"pipelines": rows()})
+    assert "Every goal" in " ".join(readme_part({"pipelines": rows()}).split())
 
 
 @pytest.mark.parametrize(

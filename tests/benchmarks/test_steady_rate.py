@@ -1,12 +1,10 @@
 """The search for the rate that a pipeline holds, on pipelines whose rate is known."""
 
-from itertools import pairwise
-
 import pytest
 
 from benchmarks.first_seen import Latency, latency
 from benchmarks.paced_wrk import Answers, parsed, prepare
-from benchmarks.steady_rate import GROWTH_LONG, Bounds, Look, bracket, judge, lower_rates, search, slope
+from benchmarks.steady_rate import GROWTH_LONG, STEP, Bounds, Look, bracket, confirm, judge, search, slope
 
 WRK = """
   Latency Distribution
@@ -66,10 +64,19 @@ def test_the_bracket_is_bounded():
     assert bracket(lambda _: False, 1_000, 2, trials=4) == (62.5, 125)
 
 
-def test_rates_to_confirm_fall_step_by_step():
-    rates = lower_rates(1000, 4)
-    assert rates[0] == 1000
-    assert all(0.9 < after / before < 1 for before, after in pairwise(rates))
+@pytest.mark.parametrize(
+    ("holds_up_to", "found", "trials"),
+    [(1_000, 1_000, 2), (1_100, 1_000 / STEP, 3), (999, 1_000 * STEP, 2), (800, 1_000 * STEP**3, 4), (100, 0, 6)],
+)
+def test_long_trials_go_up_or_down_to_the_highest_rate_that_holds(holds_up_to, found, trials):
+    asked = []
+
+    def holds(rate):
+        asked.append(rate)
+        return rate <= holds_up_to
+
+    assert confirm(holds, 1_000, 6) == pytest.approx(found)
+    assert len(asked) == trials
 
 
 def test_quantiles_of_latency_are_those_of_all_rows():
