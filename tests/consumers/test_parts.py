@@ -104,17 +104,3 @@ def test_small_parts_are_merged_once_there_are_many_and_without_the_large_one(cl
     insert(range(15, 40))
     wait_until(lambda: len(parts()) < 30)
     assert parts()[-1] == (LARGE_ROWS, 0)
-
-
-def test_what_the_first_merge_writes_is_one_file(client):
-    for _ in range(2):
-        client.command(
-            "INSERT INTO events (visitor_id, title, received_at) "
-            "SELECT rand64(), randomPrintableASCII(700), fromUnixTimestamp64Milli(2000000000000) FROM numbers(20000)"
-        )
-    client.command("OPTIMIZE TABLE events FINAL")
-    kind, size = client.query(
-        f"SELECT part_type, data_uncompressed_bytes FROM system.parts WHERE {OURS} AND table = 'events'"
-    )[0]
-    assert kind == "Compact"
-    assert size > 2 * 10 * (1 << 20)  # the engine itself has files of their own for a part's columns from 10 MiB on
