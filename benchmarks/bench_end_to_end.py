@@ -250,7 +250,7 @@ def show(rows: Mapping[str, Any]) -> None:
     for column in ("pipeline", "hits/s", "÷ nginx + log", "queryable p50, p99 ms", "CPU us/hit by role"):
         table.add_column(column, justify="left" if column in ("pipeline", "CPU us/hit by role") else "right")
     for name, found in rows.items():
-        share = end_to_end_page.share_of_nginx(found)
+        share = end_to_end_page.share_of_nginx(name, found)
         waited = found.get("queryable_ms")
         by_role = ", ".join(f"{role} {cpu_us:.1f}" for role, cpu_us in found["cpu_us_per_hit"].items())
         queryable = f"{waited['p50_ms']:,}, {waited['p99_ms']:,}" if waited else ""

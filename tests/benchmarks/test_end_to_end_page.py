@@ -51,6 +51,13 @@ def test_a_missed_goal_is_said(changed, missed):
     assert f"Missed so far: {missed}" in published
 
 
+def test_a_pipeline_without_nginx_beside_it_meets_no_goal():
+    measured = rows()
+    del measured[BOX]["nginx_hits_per_s"]
+    with pytest.raises(KeyError):
+        goals(measured)
+
+
 def test_a_late_row_is_said():
     assert [goal.value for goal in goals(rows(p99_ms=3_100)) if not goal.met] == [3.1, 3.1]
 
