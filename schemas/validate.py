@@ -20,7 +20,7 @@ from schemas.host import is_on
 from schemas.language import language
 from schemas.limits import Limits
 from schemas.page import Page, page_host, split_page
-from schemas.parameters import KNOWN, PROPERTY, RejectError, from_json, number, parameters
+from schemas.parameters import PROPERTY, RejectError, from_json, number, parameters
 from schemas.rejection import Reason, Rejection
 from schemas.screen import NO_SCREEN, screen
 from schemas.site import SITE_ID_PATTERN
@@ -89,7 +89,9 @@ def _checked(found: dict[str, Any], host: str, limits: Limits) -> tuple[str, str
     if "cur" in found:
         currency(found["cur"])
     items = _items(found["items"], limits) if "items" in found else ()
-    named = [] if found.keys() <= KNOWN else _properties(found, limits)
+    named = [parameter for parameter in found if parameter.startswith(PROPERTY)]
+    if named:
+        _check_properties(named, limits)
     return name, site, items, named
 
 
@@ -245,12 +247,10 @@ def _item_text(item: dict[str, Any], name: str, limits: Limits) -> str:
     return value
 
 
-def _properties(found: dict[str, Any], limits: Limits) -> list[str]:
-    """Return the parameters that are properties. Raises RejectError."""
-    named = [name for name in found if name.startswith(PROPERTY)]
+def _check_properties(named: list[str], limits: Limits) -> None:
+    """Raise RejectError where parameters that are properties are too many, or one's name too long."""
     if len(named) > limits.properties_max:
         raise RejectError(Reason.TOO_MANY_PROPERTIES, f"{len(named)} properties, more than {limits.properties_max}")
     for name in named:
         if not len(PROPERTY) < len(name) <= NAME_CHARS_MAX:
             raise RejectError(Reason.TOO_LONG, f"a property's name has {len(name) - len(PROPERTY)} characters")
-    return named
