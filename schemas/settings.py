@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     batch_rows_max: int = Field(default=20_000, ge=1, le=500_000, description="Records per batch of one partition.")
     batch_bytes_max: int = Field(default=16 * MIB, ge=256 * KIB, description="Bytes per batch of one partition.")
     batch_age_s_max: float = Field(
-        default=1.0, gt=0, description="A smaller batch is loaded after this time; sooner where ClickHouse has time."
+        default=0.7, gt=0, description="A smaller batch is loaded after this time; sooner where ClickHouse has time."
     )
     batch_age_s_min: float = Field(
         default=0.25,

@@ -51,7 +51,6 @@ PROFILE = {
 # A small box runs collectors and workers beside the engine: it may take 60 % of the memory the machine (or cgroup) has.
 MEMORY_RATIO_MAX = 0.6
 MARK_CACHE_BYTES = 256 * 1024 * 1024
-MERGES_NICE = 15  # inserts and queries go first; takes CAP_SYS_NICE, without which the engine leaves it
 
 
 def write_configuration(directory: Path) -> Path:
@@ -68,13 +67,12 @@ def write_configuration(directory: Path) -> Path:
 
 
 def config_xml(users: Path) -> str:
-    """Return the server configuration: where the users are, caps on memory and caches, the priority of merges."""
+    """Return the server configuration: where the users are, caps on memory and caches."""
     return (
         "<clickhouse>\n"
         f"  <users_config>{escape(str(users.absolute()))}</users_config>\n"
         f"  <max_server_memory_usage_to_ram_ratio>{MEMORY_RATIO_MAX}</max_server_memory_usage_to_ram_ratio>\n"
         f"  <mark_cache_size>{MARK_CACHE_BYTES}</mark_cache_size>\n"
-        f"  <os_threads_nice_value_merge_mutate>{MERGES_NICE}</os_threads_nice_value_merge_mutate>\n"
         "</clickhouse>\n"
     )
 

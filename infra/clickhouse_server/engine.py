@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +23,9 @@ from infra.clickhouse_server.guard import Denied
 
 LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.05
+_MERGES_POLL_S = 1.0
+TASKS = Path("/proc/self/task")
+MERGE_THREADS = "MergeMut"  # how the names of the engine's threads begin that merge and mutate parts
 
 
 class EngineError(Exception):
@@ -182,6 +187,8 @@ class Engine:
                     "SELECT name FROM system.table_engines UNION DISTINCT SELECT name FROM system.database_engines"
                 ).split("\n"),
             )
+            self._closing = threading.Event()
+            threading.Thread(target=_let_merges_wait, args=(self._closing,), name="merges", daemon=True).start()
         except BaseException:
             self._lock.close()
             raise
@@ -205,6 +212,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the engine, then give the directory up. All other connections must be closed."""
+        self._closing.set()
         self._first.close()
         self._lock.close()
 
@@ -217,6 +225,23 @@ def _forget_empty_default(metadata: Path) -> None:
     """
     if not (metadata / "default").exists():
         (metadata / "default.sql").unlink(missing_ok=True)
+
+
+def _let_merges_wait(closing: threading.Event) -> None:
+    """Give merges what nobody else wants of the CPUs, until `closing`: inserts and queries go first.
+
+    More than by any nice value: Linux takes a CPU that runs nothing but such a thread for a free one. The engine starts
+    threads for merges when there is something to merge, and what these start is to be as all else.
+    """
+    known: set[Path] = set()
+    while not closing.wait(_MERGES_POLL_S):
+        tasks = set(TASKS.iterdir())
+        for task in tasks - known:
+            with suppress(OSError):  # it has ended
+                if (task / "comm").read_text().startswith(MERGE_THREADS):
+                    os.sched_setscheduler(int(task.name), os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+                    known.add(task)
+        known &= tasks
 
 
 def _chdb() -> Any:  # noqa: ANN401  chDB is untyped

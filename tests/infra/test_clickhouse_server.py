@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import clickhouse_connect
 import pytest
 from support.clickhouse import Server, embedded
 
-from infra.clickhouse_server import access, engine, errors
+from infra.clickhouse_server import engine, errors
 from infra.clickhouse_server.counters import Counters
 from infra.clickhouse_server.sessions import Sessions
 
@@ -63,9 +64,22 @@ def test_inserts_and_queries_run_together(server):
     assert server.text("SELECT count(), uniqExact(worker, a) FROM both") == "48000\t48000\n"
 
 
-def test_the_engine_knows_how_merges_rank(server):
-    known = server.text("SELECT value FROM system.server_settings WHERE name = 'os_threads_nice_value_merge_mutate'")
-    assert int(known) == access.MERGES_NICE
+def test_merges_take_what_nobody_else_wants_of_the_cpus(server):
+    server.text("CREATE TABLE merged (a UInt64) ENGINE = MergeTree ORDER BY a")
+    for number in range(30):
+        server.text(f"INSERT INTO merged VALUES ({number})")
+    deadline = time.monotonic() + 30
+    while not (policies := merge_policies(server.process.pid)) or {*policies} != {os.SCHED_IDLE}:
+        assert time.monotonic() < deadline, policies
+        time.sleep(0.1)
+    assert os.sched_getscheduler(server.process.pid) == os.SCHED_OTHER
+
+
+def merge_policies(pid):
+    """Return the scheduling policies of the threads of a process that merge parts."""
+    tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    merging = [task for task in tasks if (task / "comm").read_text().startswith(engine.MERGE_THREADS)]
+    return [os.sched_getscheduler(int(task.name)) & ~os.SCHED_RESET_ON_FORK for task in merging]
 
 
 @pytest.mark.parametrize("through", ["", " SELECT a, s FROM input('a UInt64, s String')"])
