@@ -14,6 +14,7 @@ from pathlib import Path
 import clickhouse_connect
 import pytest
 from support.clickhouse import Server, embedded
+from support.waiting import wait_until
 
 from infra.clickhouse_server import engine, errors
 from infra.clickhouse_server.counters import Counters
@@ -68,18 +69,16 @@ def test_merges_take_what_nobody_else_wants_of_the_cpus(server):
     server.text("CREATE TABLE merged (a UInt64) ENGINE = MergeTree ORDER BY a")
     for number in range(30):
         server.text(f"INSERT INTO merged VALUES ({number})")
-    deadline = time.monotonic() + 30
-    while not (policies := merge_policies(server.process.pid)) or {*policies} != {os.SCHED_IDLE}:
-        assert time.monotonic() < deadline, policies
-        time.sleep(0.1)
-    assert os.sched_getscheduler(server.process.pid) == os.SCHED_OTHER
+    idle = (True, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK)
+    wait_until(lambda: {*policies(server.process.pid)} == {(False, os.SCHED_OTHER), idle})
 
 
-def merge_policies(pid):
-    """Return the scheduling policies of the threads of a process that merge parts."""
-    tasks = list(Path(f"/proc/{pid}/task").iterdir())
-    merging = [task for task in tasks if (task / "comm").read_text().startswith(engine.MERGE_THREADS)]
-    return [os.sched_getscheduler(int(task.name)) & ~os.SCHED_RESET_ON_FORK for task in merging]
+def policies(pid):
+    """Yield of each thread of a process whether it merges parts, and its scheduling policy."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # it has ended
+            is_merging = (task / "comm").read_text().startswith(engine.MERGE_THREADS)
+            yield is_merging, os.sched_getscheduler(int(task.name))
 
 
 @pytest.mark.parametrize("through", ["", " SELECT a, s FROM input('a UInt64, s String')"])

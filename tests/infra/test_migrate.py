@@ -10,6 +10,22 @@ from infra.clickhouse_server.lexer import LexError, split_statements
 from infra.migrate import DIRECTORY, migrate, read, set_durability
 from schemas.errors import FatalError, RetryError
 
+# Of each migration that was published, how its digest begins. An installation that applied it knows it, and does not
+# start when the file of that number is another one.
+PUBLISHED = {
+    "0001_events.sql": "c73b978d89584bba",
+    "0002_counted_events.sql": "5cd237b6d29897e4",
+    "0003_batch_rules.sql": "a556cdaca0ef0673",
+    "0004_email_opens.sql": "e173995fcf74a642",
+    "0005_report_layout.sql": "241e898b4c92bd99",
+    "0006_session_hours.sql": "314df78f1a7bc490",
+    "0007_fewer_merges.sql": "5ecec1dbda95ece7",
+    "0008_merges_of_alike.sql": "2f0a2d36fab60c90",
+    "0009_pages_of_sessions.sql": "98850d01a8f0e333",
+    "0010_view_read_anew.sql": "84cef6cf4d11f61d",
+    "0011_small_parts_compact.sql": "8bdeb11c386e2d55",
+}
+
 
 class Recording:
     """A client that remembers what ran, and breaks at the statement number `fail_at`."""
@@ -55,6 +71,30 @@ def test_the_real_files_are_applied_once_and_make_the_contracts_tables(client):
     tables = {row[0] for row in client.query("SELECT name FROM system.tables WHERE database = currentDatabase()")}
     assert {"events", "sessions", "batches", "rejected", "ad_spend", "migrations"} <= tables
     assert [row[0] for row in client.query("SELECT name FROM migrations ORDER BY number")] == names
+
+
+def test_published_migrations_stay_as_they_were():
+    digests = {migration.name: migration.sha256[:16] for migration in read(DIRECTORY)}
+    assert digests.items() >= PUBLISHED.items()
+
+
+def test_an_installation_with_compact_parts_gets_the_tables_of_a_fresh_one(client, tmp_path):
+    migrate(client, before(12, tmp_path))
+    assert "min_bytes_for_wide_part" in made(client, "events")
+    assert migrate(client) == [migration.name for migration in read(DIRECTORY) if migration.number >= 12]
+    found = made(client, "events")
+    assert "min_bytes_for_wide_part" not in found
+    assert "`ts` DateTime64(3, 'UTC') COMMENT 'event time, by the rule of ts_source' CODEC(T64, ZSTD(5))" in found
+    for column in ("url_path", "url_query", "items", "value", "props"):
+        assert f"`{column}` " in found
+        definition = found.partition(f"`{column}` ")[2].partition(", `")[0]
+        assert definition.endswith("CODEC(ZSTD(5)) SETTINGS (min_compress_block_size = 196608)")
+
+
+def made(client, table):
+    """The statement that would make a table as it is."""
+    sql = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
+    return client.query(sql, {"table": table})[0][0]
 
 
 def test_a_batch_repeated_after_a_restart_of_the_engine_that_migrated_adds_nothing(tmp_path):
