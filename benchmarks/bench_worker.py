@@ -58,6 +58,7 @@ PARTITIONS = 4
 CLICKHOUSE_CORES = (1,)  # the baseline has its core for itself, so the worker must too
 LOADED_S_MAX = 120.0
 POLL_S = 0.1
+PUT_KIB_MAX = 2_000_000
 COUNTED = "SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches"
 
 
@@ -89,7 +90,15 @@ domains = ["{HOST.partition(".")[2]}"]
 
 def put(kafka: str, hits: Sequence[bytes]) -> None:
     """Put hits into the topic, each into its key's partition, and wait until they are there."""
-    producer = Producer({"bootstrap.servers": kafka, "compression.type": "zstd", "linger.ms": 50})
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka,
+            "compression.type": "zstd",
+            "linger.ms": 50,
+            "queue.buffering.max.messages": len(hits),
+            "queue.buffering.max.kbytes": PUT_KIB_MAX,
+        }
+    )
     for hit in hits:
         key = hit[KEY_START:KEY_END]
         producer.produce(TOPIC, hit, key, partition_of(key, PARTITIONS))

@@ -38,7 +38,10 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _COUNTED = {"counted_events": "events", "counted_sessions": "sessions"}  # the view, and what it is if all rows count
-_SERVER_EVENTS = "SELECT 1 FROM events WHERE source = 'server' AND event_id != '' LIMIT 1"
+# The index tells at once that there is none; asked range by range while rows are read, it takes three times as long.
+_SERVER_EVENTS = """
+SELECT 1 FROM events WHERE source = 'server' AND event_id != '' LIMIT 1
+SETTINGS use_skip_indexes_on_data_read = 0"""
 _OF_SERVER_EVENTS = re.compile(r"(?ms)^ *--\[ server events\n.*?^ *--\]\n")
 _FRACTIONAL = ("rate_total", "rate_step", "duration_s_avg", "bot_share", "server_rate", "browser_rate")
 
