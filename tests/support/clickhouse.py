@@ -1,6 +1,7 @@
 """A ClickHouse for tests: the embedded server as a real process, or the one that CLICKHOUSE_URL names."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from consumers.clickhouse_client import ClickHouse
 from infra.migrate import migrate
 
 READY_S_MAX = 60
+MIGRATED = "hitstream"
 _RUN = (
     "import sys; from infra.clickhouse_server.server import main; from schemas.settings import load; "
     "sys.exit(main(load(), listen_fd=int(sys.argv[1])))"
@@ -129,14 +131,14 @@ def embedded(directory, **options):
 
 @pytest.fixture(scope="session")
 def clickhouse_url(tmp_path_factory):
-    """The address of a migrated ClickHouse, shared by all tests; make changes in a `fresh_database`."""
+    """The address of a ClickHouse with MIGRATED, shared by all tests; make changes in a `fresh_database`."""
     given = os.environ.get("CLICKHOUSE_URL")
     if given:
-        _migrated(given, "hitstream")
+        _migrate(given)
         yield given
         return
     with embedded(tmp_path_factory.mktemp("clickhouse")) as server:
-        _migrated(server.url, "hitstream")
+        _migrate(server.url)
         yield server.url
 
 
@@ -157,14 +159,26 @@ def module_database(clickhouse_url):
 @contextmanager
 def _database(url):
     name = f"test_{uuid4().hex[:12]}"
-    _migrated(url, name)
-    yield name
     client = ClickHouse(url, database="")
+    _copy_tables(client, name)
+    yield name
     client.command(f"DROP DATABASE IF EXISTS {name} SYNC")
     client.close()
 
 
-def _migrated(url, database):
-    client = ClickHouse(url, database=database)
+def _copy_tables(client, database):
+    """Make the tables of MIGRATED anew, as they are now: a fifth of the time of making and altering them."""
+    client.command(f"CREATE DATABASE {database}")
+    tables, views = "engine NOT LIKE '%View'", "engine = 'View'"
+    made = client.query(
+        f"SELECT create_table_query FROM system.tables WHERE database = '{MIGRATED}' ORDER BY {tables} DESC, {views} DESC"
+    )
+    for (statement,) in made:
+        client.command(re.sub(rf"\b{MIGRATED}\.", f"{database}.", statement))
+    client.command(f"INSERT INTO {database}.migrations SELECT * FROM {MIGRATED}.migrations")
+
+
+def _migrate(url):
+    client = ClickHouse(url, database=MIGRATED)
     migrate(client)
     client.close()
