@@ -24,6 +24,7 @@ PUBLISHED = {
     "0009_pages_of_sessions.sql": "98850d01a8f0e333",
     "0010_view_read_anew.sql": "84cef6cf4d11f61d",
     "0011_small_parts_compact.sql": "8bdeb11c386e2d55",
+    "0012_larger_blocks.sql": "c56b517e4d134c88",
 }
 
 
