@@ -58,7 +58,7 @@ PARTITIONS = 4
 CLICKHOUSE_CORES = (1,)  # the baseline has its core for itself, so the worker must too
 LOADED_S_MAX = 120.0
 POLL_S = 0.1
-PUT_KIB_MAX = 2_000_000
+PUT_KIB_MAX = 2_000_000  # a slice whole: librdkafka refuses what its queue has no room for
 COUNTED = "SELECT sum(inserted + rejected + duplicate + filtered + resent) FROM batches"
 
 

@@ -1,6 +1,7 @@
 """Migrations: each file once, resumed after a crash, changed ones refused."""
 
 from contextlib import closing
+from uuid import uuid4
 
 import pytest
 from support.clickhouse import embedded
@@ -56,12 +57,11 @@ def before(number, directory):
 
 
 @pytest.fixture
-def client(clickhouse_url, fresh_database):
-    setup = ClickHouse(clickhouse_url, database="")
-    setup.command(f"DROP DATABASE {fresh_database} SYNC")
-    setup.close()
-    made = ClickHouse(clickhouse_url, database=fresh_database)
+def client(clickhouse_url):
+    """A client of a database that is not there yet."""
+    made = ClickHouse(clickhouse_url, database=f"test_{uuid4().hex[:12]}")
     yield made
+    made.command(f"DROP DATABASE IF EXISTS {made.database} SYNC", database="")
     made.close()
 
 
