@@ -13,6 +13,7 @@ every statement of ours reads and writes the same names on either. What holds th
 - Views have one name on either; what is renamed is a view.
 - A plain view reads the Distributed tables, and its `IN (SELECT …)` is GLOBAL, as the rows of one event id may lie in
   several shards.
+- What fills a table from another (INSERT … SELECT) works inside each shard, from local to local table.
 - A statement of a kind that is not known here is an error, never sent as it is.
 """
 
@@ -71,6 +72,8 @@ def clustered(statement: str, cluster: str, database: str) -> list[str]:
         return [_edited(statement, [_on_cluster(words[-1], cluster)])]
     if _begins(words, "ALTER", "TABLE"):
         return _alter(statement, words, cluster)
+    if _begins(words, "INSERT", "INTO"):
+        return [_insert_select(statement, words)]
     raise FatalError(f"this statement has no form for a cluster yet, see infra/cluster_ddl.py: {_beginning(statement)}")
 
 
@@ -190,6 +193,14 @@ def _alter(statement: str, words: Sequence[Token], cluster: str) -> list[str]:
     return [
         _edited(statement, [_Edit(name.start, name.end, f"{table} ON CLUSTER {quote(cluster)}")]) for table in tables
     ]
+
+
+def _insert_select(statement: str, words: Sequence[Token]) -> str:
+    """Return the statement over Distributed tables; each shard takes it for its local ones, on one replica."""
+    kinds = [word.text for word in words if word.is_word("SELECT", "FROM", "JOIN", "GROUP", "ORDER", "LIMIT", "UNION")]
+    if kinds != ["SELECT", "FROM"] or not any(word.is_word("SETTINGS") for word in words):
+        raise FatalError(f"a table is filled by SELECT … FROM one table … SETTINGS …: {_beginning(statement)}")
+    return f"{statement}, parallel_distributed_insert_select = 2"
 
 
 def _global_in(words: Sequence[Token]) -> Iterator[_Edit]:

@@ -38,6 +38,9 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _COUNTED = {"counted_events": "events", "counted_sessions": "sessions"}  # the view, and what it is if all rows count
+_CONVERSIONS = {
+    "Purchase": "listed_purchases"
+}  # the view that finds an event's rows sooner than `events`, if all count
 # The index tells at once that there is none; asked range by range while rows are read, it takes three times as long.
 _SERVER_EVENTS = """
 SELECT 1 FROM events WHERE source = 'server' AND event_id != '' LIMIT 1
@@ -84,10 +87,12 @@ def _asked(name: str, client: Client, bound: Mapping[str, object]) -> bytes:
     """Return the report's lines. Where a server's first event arrives meanwhile, it is asked again, with the views."""
     sql = resources.files("schemas").joinpath("reports", f"{name}.sql").read_text(encoding="utf-8")
     if not _has_server_events(client):
-        text = client.query_text(_OF_SERVER_EVENTS.sub("", sql), "JSONEachRow", {**bound, **_COUNTED})
+        views = {**_COUNTED, "conversion_events": _CONVERSIONS.get(str(bound.get("event")), "events")}
+        text = client.query_text(_OF_SERVER_EVENTS.sub("", sql), "JSONEachRow", {**bound, **views})
         if not _has_server_events(client):
             return text
-    return client.query_text(sql, "JSONEachRow", {**bound, **{view: view for view in _COUNTED}})
+    views = {view: view for view in _COUNTED} | {"conversion_events": "counted_events"}
+    return client.query_text(sql, "JSONEachRow", {**bound, **views})
 
 
 def _has_server_events(client: Client) -> bool:

@@ -14,34 +14,44 @@
 -- since_ms, until_ms Int64, ms since 1970 (0, year 2300) · by Identifier (channel), a column of events or `day`; the first
 -- event's value counts · by_session UInt8: `by` is `day`, site, or what a session takes from its opener, and session_by is
 -- then `by`, else `site` · currency String ('': all), of the conversions, not converted · tz String (UTC) · bots UInt8 (0) ·
--- counted_events Identifier, that view, or `events` where all of them count.
+-- counted_events Identifier, that view, or `events` where all of them count · conversion_events Identifier, the same, or
+-- listed_purchases, where the event is Purchase and all of them count.
 -- Columns: model String · value String · currency String · conversions Decimal(38,18) · amount Decimal(38,22), in major units of currency.
 -- Credits are decimals of 18 places and the last touch takes what rounding left, so that they sum to exactly 1 for each
 -- conversion, and amounts to exactly its value.
 --
 -- How. Touches are read from the sessions, a row each; only of a visitor with two at the same millisecond, or when `by` is
 -- not the session's, from the events, whose log order tells. A touch is one number: a key that sorts as touches stand (ms,
--- 44 bits, rank among equals, 19, and whether it is Direct, 1), then the 64-bit hash of its value.
+-- 44 bits, rank among equals, 19, and whether it is Direct, 1), then the 64-bit hash of its value. A session begins before what
+-- it converts, so its own is never too late, only too early.
 -- All models are summed in one pass over the touches of all conversions. What is read twice is a MATERIALIZED CTE.
 WITH
     converted AS MATERIALIZED
     (
         SELECT
-            visitor_id, bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, toUnixTimestamp64Milli(ts) AS ms, currency,
-            toInt128(toDecimal128(value, 4) * 10000) AS amount
+            argMin(visitor_id, place) AS visitor_id,
+            argMin(visitor, place) AS visitor,
+            argMin(session_id, place) AS session_id,
+            min(ms) AS ms,
+            argMin(currency, place) AS currency,
+            argMin(amount, place) AS amount
         FROM
         (
-            -- In a subquery, so that a cluster's shards do not merge order ids, each with row numbers of its own.
-            SELECT site, visitor_id, session_id, ts, log_partition, log_offset, order_id, currency, value
-            FROM {counted_events:Identifier}
+            SELECT
+                site, order_id, visitor_id, bitXor(visitor_id, cityHash64(site)) AS visitor, session_id, currency,
+                toUnixTimestamp64Milli(ts) AS ms,
+                toInt128(toDecimal128(value, 4) * 10000) AS amount,
+                (log_partition, log_offset) AS row,
+                bitOr(bitShiftLeft(toUInt128(ms), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
+            FROM {conversion_events:Identifier}
             WHERE event_name = {event:String} AND visitor_id != 0
               AND ({site:String} = '' OR site = {site:String})
               AND ({bots:UInt8} OR cityHash64(site, visitor_id, session_id) NOT IN (
                     SELECT cityHash64(site, visitor_id, session_id) FROM bot_sessions
                     WHERE {site:String} = '' OR site = {site:String}))
         )
-        ORDER BY ts, log_partition, log_offset
-        LIMIT 1 BY site, order_id, if(order_id = '', 1 + rowNumberInAllBlocks(), 0)
+        -- What is listed more than once is one row, too.
+        GROUP BY if(order_id = '', cityHash64(row), cityHash64(site, order_id))
     ),
     conversions AS
     (
@@ -59,7 +69,7 @@ WITH
                 bitShiftLeft(toUInt128(key), 64) + cityHash64(toString({session_by:Identifier})) AS touch
             FROM session_parts
             WHERE {by_session:UInt8}
-              AND visitor_id IN (SELECT visitor_id FROM converted)
+              AND visitor IN (SELECT visitor FROM converted)
               AND ({site:String} = '' OR site = {site:String})
               --[ server events
               AND (site, visitor_id, session_id) NOT IN (SELECT site, visitor_id, session_id FROM uncounted_events)
@@ -109,37 +119,28 @@ WITH
     ),
     visitors AS
     (
-        SELECT
-            visitor,
-            arraySort(touches) AS sorted,
-            arrayMap(t -> toUInt64(bitShiftRight(t, 64)), sorted) AS keys,
-            arrayMap(t -> toUInt64(t), sorted) AS value_hashes,
-            arraySort((s, t) -> t, sessions, touches) AS sessions_sorted
+        SELECT visitor, touches, sessions FROM visiting WHERE NOT is_tied
+        UNION ALL
+        SELECT visitor, groupArray(touch) AS touches, groupArray(session_id) AS sessions
         FROM
         (
-            SELECT visitor, touches, sessions FROM visiting WHERE NOT is_tied
-            UNION ALL
-            SELECT visitor, groupArray(touch) AS touches, groupArray(session_id) AS sessions
+            SELECT
+                visitor, session_id,
+                bitShiftLeft(toUInt64(bitShiftRight(first_place, 84)), 20)
+                    + row_number() OVER (PARTITION BY visitor ORDER BY first_place) % 524288 * 2 + is_direct AS key,
+                bitShiftLeft(toUInt128(key), 64) + value_hash AS touch
             FROM
             (
                 SELECT
                     visitor, session_id,
-                    bitShiftLeft(toUInt64(bitShiftRight(first_place, 84)), 20)
-                        + row_number() OVER (PARTITION BY visitor ORDER BY first_place) % 524288 * 2 + is_direct AS key,
-                    bitShiftLeft(toUInt128(key), 64) + value_hash AS touch
-                FROM
-                (
-                    SELECT
-                        visitor, session_id,
-                        min(s.place) AS first_place,
-                        argMin(s.channel = 'Direct', s.place) AS is_direct,
-                        argMin(cityHash64(toString({by:Identifier})), s.place) AS value_hash
-                    FROM seen AS s
-                    GROUP BY visitor, session_id
-                )
+                    min(s.place) AS first_place,
+                    argMin(s.channel = 'Direct', s.place) AS is_direct,
+                    argMin(cityHash64(toString({by:Identifier})), s.place) AS value_hash
+                FROM seen AS s
+                GROUP BY visitor, session_id
             )
-            GROUP BY visitor
         )
+        GROUP BY visitor
     ),
     1000000000000000000::Int64 AS one,
     touched AS
@@ -148,14 +149,13 @@ WITH
             c.ms AS ms,
             c.amount AS amount,
             c.currency AS currency,
-            arrayMap((k, s) -> s = c.session_id OR toInt64(bitShiftRight(k, 20)) BETWEEN c.ms - {lookback_ms:Int64} AND c.ms,
-                     v.keys, v.sessions_sorted) AS is_touch,
-            arrayFilter((k, t) -> t, v.keys, is_touch) AS keys,
-            arrayFilter((h, t) -> t, v.value_hashes, is_touch) AS value_hashes,
-            toInt64(length(keys)) AS n,
-            arrayLastIndex(k -> NOT bitTest(k, 0), keys) AS last_non_direct,
+            bitShiftLeft(toUInt128(greatest(c.ms - {lookback_ms:Int64}, 0)), 84) AS earliest,
+            bitShiftLeft(toUInt128(c.ms + 1), 84) AS after_latest,
+            arraySort(arrayFilter((t, s) -> t < after_latest AND (t >= earliest OR s = c.session_id), v.touches, v.sessions)) AS touches,
+            toInt64(length(touches)) AS n,
+            arrayLastIndex(t -> NOT bitTest(toUInt64(bitShiftRight(t, 64)), 0), touches) AS last_non_direct,
             if(last_non_direct = 0, n, last_non_direct) AS chosen,
-            arrayMap(k -> exp2((toInt64(bitShiftRight(k, 20)) - c.ms) / 604800000), keys) AS weights,
+            arrayMap(t -> exp2((toInt64(bitShiftRight(t, 84)) - c.ms) / 604800000), touches) AS weights,
             arraySum(weights) AS weight_sum,
             arrayMap(w -> toInt64(w / weight_sum * one), arrayPopBack(weights)) AS decays_but_last,
             arrayPushBack(decays_but_last, one - arraySum(decays_but_last)) AS decays,
@@ -171,7 +171,7 @@ WITH
     credited AS
     (
         SELECT
-            value_hash,
+            toUInt64(touch) AS value_hash,
             currency,
             toInt128(countIf(i = 1)) * one AS first_credits,
             toInt128(countIf(i = n)) * one AS last_credits,
@@ -186,7 +186,7 @@ WITH
             sum(t.amount * decay) AS decay_amount,
             sum(t.amount * of_position) AS position_amount
         FROM touched AS t
-        ARRAY JOIN value_hashes AS value_hash, decays AS decay, arrayEnumerate(keys) AS i
+        ARRAY JOIN touches AS touch, decays AS decay, arrayEnumerate(touches) AS i
         GROUP BY value_hash, currency
     ),
     value_names AS

@@ -44,6 +44,9 @@ def loaded_batches(count=6, size=15, seed=3):
             now += random.choice((0, 1, MINUTE_MS, 40 * MINUTE_MS, 9 * HOUR_MS))
             params = {"id": str(random.randrange(9)), "u": "https://a.example/?" + random.choice(("", "gclid=1"))}
             params["t"] = now - random.choice((0, 0, HOUR_MS, 2 * DAY_MS))
+            params |= random.choice(
+                ({}, {"e": "Engagement"}, {"e": "Purchase", "oid": f"o{seed}", "v": "9.99", "cur": "EUR"})
+            )
             if random.random() < 0.1:
                 params["v"] = "wrong"
             seq = offset + len(values) - (random.random() < 0.1)
@@ -77,6 +80,11 @@ def check_view(client, batch=None):
         f"SELECT {key}, first_ts, last_ts, events, engagements, purchases, is_bot, channel, click_id_type, entry_path,"
         f" exit_path FROM sessions WHERE {of_batch} ORDER BY {key}"
     )
+    purchase = "site, visitor_id, session_id, ts, log_partition, log_offset, order_id, currency, value"
+    of_purchases = f"event_name = 'Purchase' AND visitor_id != 0 AND {of_batch} ORDER BY ALL"
+    purchases = client.query(f"SELECT {purchase} FROM events WHERE {of_purchases}")
+    assert purchases
+    assert purchases == client.query(f"SELECT DISTINCT {purchase} FROM listed_purchases WHERE {of_purchases}")
 
 
 def test_real_and_simulated_answer_the_same(client):

@@ -71,8 +71,23 @@ def main(directory):
     found["view"] = query("SELECT as_select FROM system.tables WHERE name = 'session_parts_mv' AND database = 'one_db'")
     found["subquery"] = subquery(query)
     found["store"] = {cluster: of_the_store(query, cluster) for cluster in ("one", "two")}
+    found["filled"] = {cluster: filled(query, cluster) for cluster in ("one", "two")}
     engine.close()
     print(json.dumps(found))
+
+
+def filled(query, cluster):
+    """The statements that fill a table from another once more, and what a session holds then."""
+    query(f"USE {cluster}_db")
+    rows = "SELECT count() FROM session_parts_local"
+    before = int(query(rows))
+    for migration in read(DIRECTORY):
+        for statement in migration.statements:
+            if statement.startswith("INSERT"):
+                (command,) = clustered(statement, cluster, f"{cluster}_db")
+                query(command)
+    purchases = query("SELECT purchases, length(conversions) FROM session_parts_local FINAL").split("\t")
+    return {"new_rows": int(query(rows)) - before, "purchases": purchases}
 
 
 def subquery(query):
