@@ -199,7 +199,7 @@ def _insert_select(statement: str, words: Sequence[Token]) -> str:
     """Return the statement over Distributed tables; each shard takes it for its local ones, on one replica."""
     kinds = [word.text for word in words if word.is_word("SELECT", "FROM", "JOIN", "GROUP", "ORDER", "LIMIT", "UNION")]
     if kinds != ["SELECT", "FROM"] or not any(word.is_word("SETTINGS") for word in words):
-        raise FatalError(f"a table is filled by SELECT … FROM one table … SETTINGS …: {_beginning(statement)}")
+        raise FatalError(f"a table is filled from one other as it is, with SETTINGS: {_beginning(statement)}")
     return f"{statement}, parallel_distributed_insert_select = 2"
 
 

@@ -110,9 +110,9 @@ def test_a_column_is_altered_in_both_tables_an_index_in_the_local_one(statement,
         ("CREATE MATERIALIZED VIEW IF NOT EXISTS v TO t AS SELECT 1 FROM (SELECT 1)", "not subqueries"),
         ("ALTER TABLE t ADD COLUMN a UInt8, ADD INDEX i a TYPE set(8)", "not both"),
         ("CREATE VIEW IF NOT EXISTS v AS SELECT 'open", "not closed"),
-        ("INSERT INTO t SELECT x FROM u", "is filled by"),
-        ("INSERT INTO t VALUES (1) SETTINGS insert_deduplicate = 0", "is filled by"),
-        ("INSERT INTO t SELECT max(x) FROM u GROUP BY y SETTINGS insert_deduplicate = 0", "is filled by"),
+        ("INSERT INTO t SELECT x FROM u", "is filled from one"),
+        ("INSERT INTO t VALUES (1) SETTINGS insert_deduplicate = 0", "is filled from one"),
+        ("INSERT INTO t SELECT max(x) FROM u GROUP BY y SETTINGS insert_deduplicate = 0", "is filled from one"),
     ],
 )
 def test_what_has_no_form_for_a_cluster_is_refused(statement, message):
