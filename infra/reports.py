@@ -38,9 +38,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _COUNTED = {"counted_events": "events", "counted_sessions": "sessions"}  # the view, and what it is if all rows count
-_CONVERSIONS = {
-    "Purchase": "listed_purchases"
-}  # the view that finds an event's rows sooner than `events`, if all count
+_CONVERSIONS = {"Purchase": "listed_purchases"}  # the view that finds an event's rows sooner, if all rows count
 # The index tells at once that there is none; asked range by range while rows are read, it takes three times as long.
 _SERVER_EVENTS = """
 SELECT 1 FROM events WHERE source = 'server' AND event_id != '' LIMIT 1
