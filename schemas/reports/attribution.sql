@@ -42,6 +42,7 @@ WITH
                 toUnixTimestamp64Milli(ts) AS ms,
                 toInt128(toDecimal128(value, 4) * 10000) AS amount,
                 (log_partition, log_offset) AS row,
+                -- One number that sorts as (ts, log order) does: ms (44 bits), log_partition (32), log_offset (52).
                 bitOr(bitShiftLeft(toUInt128(ms), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
             FROM {conversion_events:Identifier}
             WHERE event_name = {event:String} AND visitor_id != 0
@@ -102,7 +103,6 @@ WITH
             *,
             bitXor(visitor_id, cityHash64(site)) AS visitor,
             toDate(ts, {tz:String}) AS day,
-            -- One number that sorts as (ts, log order) does: ms (44 bits), log_partition (32), log_offset (52).
             bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(ts)), 84), bitShiftLeft(toUInt128(log_partition), 52) + log_offset) AS place
         FROM {counted_events:Identifier}
         -- By id first, so that only these visitors' granules are read.
