@@ -345,9 +345,9 @@ def test_a_running_query_is_waited_for(clickhouse_url, client):
 
 
 def test_an_insert_without_an_answer_returns_when_the_server_is_done(clickhouse_url, fresh_database):
-    client = ClickHouse(clickhouse_url, database=fresh_database, timeout_s=1.0)
-    client.command("CREATE TABLE slow (a UInt8, b UInt8 MATERIALIZED sleepEachRow(1.0)) ENGINE = MergeTree ORDER BY a")
-    client.query("SELECT 1")
+    # It takes 2.2 s, longer than an answer is waited for; a busy server may begin it 1.8 s late.
+    client = ClickHouse(clickhouse_url, database=fresh_database, timeout_s=2.0)
+    client.command("CREATE TABLE slow (a UInt8, b UInt8 MATERIALIZED sleepEachRow(1.1)) ENGINE = MergeTree ORDER BY a")
     with pytest.raises(RetryError):
         client.insert("slow", {"a": [1, 2]}, token="late")
     assert client.query("SELECT count() FROM slow") == [(2,)]
