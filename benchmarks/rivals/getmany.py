@@ -21,13 +21,17 @@ GETMANY_MS = 1_000
 
 
 def be_baseline(pipe: Connection, settings: Settings, core: int) -> None:
-    """Serve as the baseline's process: a number of records is answered with the CPU seconds that reading took."""
+    """Serve as the baseline's process: a number of records is answered with the CPU seconds that reading took.
+
+    What was read beyond that number is taken off the next one.
+    """
     os.sched_setaffinity(0, {core})
     loop = asyncio.new_event_loop()
     consumer = loop.run_until_complete(_consumer(settings))
+    ahead = 0
     while count := pipe.recv():
         began_s = time.process_time()
-        loop.run_until_complete(_read(consumer, count))
+        ahead = loop.run_until_complete(_read(consumer, count - ahead))
         pipe.send(time.process_time() - began_s)
     loop.run_until_complete(consumer.stop())
 
@@ -44,12 +48,14 @@ async def _consumer(settings: Settings) -> AIOKafkaConsumer:
     return consumer
 
 
-async def _read(consumer: AIOKafkaConsumer, count: int) -> None:
+async def _read(consumer: AIOKafkaConsumer, count: int) -> int:
+    """Read so many records; return how many more it were."""
     while count > 0:
         for records in (await consumer.getmany(timeout_ms=GETMANY_MS)).values():
             for record in records:
                 orjson.loads(record.value)
             count -= len(records)
+    return -count
 
 
 @contextmanager
