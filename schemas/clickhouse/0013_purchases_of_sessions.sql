@@ -50,8 +50,8 @@ WHERE visitor_id != 0 AND event_name = 'Purchase'
 SETTINGS insert_deduplicate = 0;
 
 -- All purchases of visitors, for who takes each (log_partition, log_offset) once: it may be listed more often. From the
--- sessions' rows; and from `events` of visitors who have a session that counts otherwise than it lists, as one does whose insert
--- was under way while the view changed. (What a kill kept from the view, count and list, is healed as all of a session is.)
+-- sessions' rows; and from `events` of visitors who have a session that counts otherwise than it lists, as one may whose insert
+-- was under way while its view changed, or was cut by a kill.
 CREATE OR REPLACE VIEW listed_purchases AS
 SELECT
     'Purchase' AS event_name, site, visitor_id, session_id,

@@ -27,7 +27,7 @@ PUBLISHED = {
     "0010_view_read_anew.sql": "84cef6cf4d11f61d",
     "0011_small_parts_compact.sql": "8bdeb11c386e2d55",
     "0012_larger_blocks.sql": "c56b517e4d134c88",
-    "0013_purchases_of_sessions.sql": "dafadb4301861b40",
+    "0013_purchases_of_sessions.sql": "95148336dba5775c",
 }
 
 
